@@ -1,0 +1,56 @@
+/* request.h: one inference on its way. Loop thread.
+ *
+ * Born when a protocol's headers are complete, with a reference to its session; owned by exactly
+ * one list at a time (its state); leaves by xi_request_finish alone. The protocol embeds it in
+ * its own exchange and gets `done` exactly once. */
+#ifndef XI_DAEMON_CORE_REQUEST_H
+#define XI_DAEMON_CORE_REQUEST_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "daemon/ipc/host_link.h"
+
+struct xi_session;
+
+enum xi_request_state {
+    XI_REQ_NEW = 0,  /* the protocol fills it in */
+    XI_REQ_QUEUED,   /* in its session's queue */
+    XI_REQ_SUSPECT,  /* was running when its host died: waits to be retried alone */
+    XI_REQ_RUNNING,  /* on a lane */
+    XI_REQ_FINISHED  /* `done` was called */
+};
+
+enum xi_priority { XI_PRIORITY_REALTIME = 0, XI_PRIORITY_NORMAL = 1, XI_PRIORITY_BATCH = 2 };
+
+struct xi_request_timing { /* CLOCK_MONOTONIC ns, 0: not reached */
+    uint64_t born, queued, dispatched, completed;
+};
+
+struct xi_request {
+    uint64_t id;                  /* given by the service; in every log line and answer */
+    enum xi_request_state state;
+    enum xi_priority priority;
+    uint64_t deadline_ns;         /* 0: none */
+    struct xi_session *session;   /* one reference, put by finish */
+    char tenant[XI_NAME_MAX + 1];
+    unsigned want;                /* XI_ANSWER_… */
+
+    struct xi_slot *slot;         /* one reference, put by finish; holds all input bytes */
+    uint32_t n_parts;
+    struct xi_part parts[XI_TENSORS_MAX]; /* mem.segment and offset point into slot */
+
+    unsigned attempts;            /* dispatches so far */
+    struct xi_request_timing timing;
+    struct xi_request *prev, *next; /* the list of its state */
+
+    /* rc XI_OK: reply holds the outputs and is the callee's to release when its bytes are
+     * written. Otherwise err says why and reply is empty. The request may be reused or freed
+     * inside. */
+    void (*done)(struct xi_request *req, enum xi_rc rc, struct xi_reply *reply,
+                 const struct xi_err *err);
+    void *owner; /* the protocol's */
+    unsigned retry_after_s; /* for 429 and 503, set before done */
+};
+
+#endif

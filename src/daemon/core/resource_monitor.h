@@ -1,0 +1,42 @@
+/* resource_monitor.h: what the machine is and how it does. Reads /proc and /sys on the work pool
+ * every interval and publishes a snapshot to the loop. A value that cannot be read or makes no
+ * sense is unknown (XI_UNKNOWN), never a guess. */
+#ifndef XI_DAEMON_CORE_RESOURCE_MONITOR_H
+#define XI_DAEMON_CORE_RESOURCE_MONITOR_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "base/status.h"
+
+#define XI_UNKNOWN (-1.0)
+#define XI_THERMAL_MAX 16
+
+struct xi_thermal {
+    char name[48];
+    double celsius;
+};
+
+struct xi_resources {
+    uint64_t sampled_at_ms; /* monotonic; 0: not yet */
+    char cpu_model[96];
+    uint32_t cores;         /* that this process may use (affinity, cgroup quota) */
+    double cpu_load;        /* 0..1 of those */
+    double load_1m;
+    double memory_total_bytes, memory_available_bytes; /* cgroup limit respected */
+    double daemon_rss_bytes;
+    uint32_t n_thermal;
+    struct xi_thermal thermal[XI_THERMAL_MAX];
+    double max_celsius;     /* of all zones */
+    double cpu_mhz;
+};
+
+struct xi_monitor;
+/* root: "" in life, a directory that holds proc/ and sys/ in tests. */
+struct xi_monitor *xi_monitor_new(uv_loop_t *loop, const char *root, unsigned interval_ms);
+void xi_monitor_free(struct xi_monitor *m);
+const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m);
+/* One synchronous reading (start-up, tests). */
+void xi_resources_read(const char *root, struct xi_resources *inout);
+
+#endif

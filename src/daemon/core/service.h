@@ -1,0 +1,76 @@
+/* service.h: the daemon's core as the doors (HTTP now, gRPC and the local lane later) see it.
+ * Loop thread. One object owns store, sessions, pool, monitor and engine records; main.c makes
+ * it, api/ calls it. */
+#ifndef XI_DAEMON_CORE_SERVICE_H
+#define XI_DAEMON_CORE_SERVICE_H
+
+#include <uv.h>
+
+#include "daemon/core/request.h"
+#include "daemon/core/resource_monitor.h"
+#include "daemon/core/session_manager.h"
+#include "daemon/core/store.h"
+#include "daemon/core/worker_pool.h"
+#include "xinfer/engine.h"
+
+/* What the core needs to know of the configuration. */
+struct xi_service_config {
+    const char *state_dir, *host_program, *engine_dir, *openvino_dir;
+    uint64_t input_memory_bytes, host_data_limit_bytes;
+    uint32_t cores, queue_limit, watchdog_min_ms, crash_window_ms, crash_limit, host_uid;
+    int sandbox;
+};
+
+/* One engine plugin as probed at start. */
+struct xi_engine_record {
+    char name[32];
+    int present;
+    uint16_t abi_major, abi_minor;
+    struct xi_engine_probe probe;
+    struct xi_err why; /* when not present or the probe itself ended badly */
+    uint64_t probe_us;
+};
+
+struct xi_service {
+    uv_loop_t *loop;
+    struct xi_service_config config;
+    struct xi_shm *shm;
+    struct xi_store *store;
+    struct xi_sessions *sessions;
+    struct xi_pool *pool;
+    struct xi_monitor *monitor;
+    struct xi_engine_record *engines;
+    uint32_t n_engines;
+    struct xi_hist loop_lag;   /* of a 1 ms timer on the loop */
+    uint64_t started_ms;
+    uint64_t next_request_id;
+    int restored;              /* desired state was read and its loads begun */
+    int draining;
+    char node[65];             /* host name */
+};
+
+/* Opens the store, probes every plugin in engine_dir (in parallel, each with a time limit), brings
+ * back desired state. Returns once the loop can run; the rest happens on it. */
+enum xi_rc xi_service_open(uv_loop_t *loop, const struct xi_service_config *config,
+                           struct xi_service **ret, struct xi_err *err) XI_MUST_CHECK;
+/* SIGTERM: no new requests; cb when all in flight have ended or drain_ms have passed. */
+void xi_service_drain(struct xi_service *s, unsigned drain_ms, void (*cb)(void *ctx), void *ctx);
+void xi_service_close(struct xi_service *s); /* after drain; ends hosts, closes the store */
+
+/* find + desire + load, answered when READY or FAILED (wait) or when accepted and durable. */
+struct xi_load_request {
+    const char *package; /* digest, name or name:version */
+    struct xi_load_options options;
+    int wait;
+};
+void xi_service_load(struct xi_service *s, const struct xi_load_request *load, xi_session_cb cb,
+                     void *ctx);
+void xi_service_unload(struct xi_service *s, const char *tenant, const char *name_or_id,
+                       xi_session_cb cb, void *ctx);
+/* Live: always while the loop runs. Ready: engines probed, desired state restored and READY. */
+int xi_service_ready(struct xi_service *s, struct xi_err *why);
+
+/* A new request for this session: id, born time and one session reference. */
+void xi_request_init(struct xi_service *s, struct xi_request *req, struct xi_session *session);
+
+#endif

@@ -1,0 +1,103 @@
+/* session_manager.h: sessions (loaded packages), their hosts and their life. Loop thread.
+ *
+ * The rules are in session_fsm.h, pure and explored exhaustively; this file does what they say:
+ * starts hosts, reloads after a crash with back-off, quarantines, drains, ends. The hot path
+ * (find, get, put) takes no lock and waits for nothing. */
+#ifndef XI_DAEMON_CORE_SESSION_MANAGER_H
+#define XI_DAEMON_CORE_SESSION_MANAGER_H
+
+#include <stdint.h>
+
+#include "core/package_record.h"
+#include "core/tensor.h"
+#include "daemon/core/request.h"
+#include "daemon/core/stats.h"
+
+struct xi_sessions;
+
+enum xi_session_state {
+    XI_SESSION_LOADING = 0,
+    XI_SESSION_WARMING,
+    XI_SESSION_READY,
+    XI_SESSION_DRAINING,
+    XI_SESSION_GONE,
+    XI_SESSION_FAILED
+};
+const char *xi_session_state_name(enum xi_session_state s); /* "LOADING" */
+
+/* What a load asks for; kept in the store as desired state. */
+struct xi_load_options {
+    char tenant[XI_NAME_MAX + 1];
+    char name[XI_NAME_MAX + 1]; /* "" : the package's */
+    char device[32];            /* "auto", "cpu", … */
+    char precision[8];          /* "" : the variant's */
+    char variant[64];           /* "" : the manager picks */
+    uint32_t instances;         /* lanes; 0: one per core of the budget */
+    uint32_t threads;           /* per instance; 0: 1 */
+    enum xi_priority priority;
+    int golden;                 /* run the package's golden before READY (default 1) */
+};
+
+/* A row of desired state: what is loaded, under which id. */
+struct xi_desired {
+    char id[XI_UUID_TEXT + 1];
+    char digest[XI_DIGEST_HEX + 1];
+    struct xi_load_options options;
+};
+
+struct xi_lane; /* of worker_pool.h */
+
+struct xi_session {
+    char id[XI_UUID_TEXT + 1];
+    char digest[XI_DIGEST_HEX + 1];
+    char name[XI_NAME_MAX + 1], version[72], tenant[XI_NAME_MAX + 1];
+    struct xi_load_options options;
+    struct xi_package_record *record;
+    enum xi_session_state state;
+    struct xi_err why;         /* of FAILED, and of the last crash */
+    uint32_t number;           /* on the links */
+    uint32_t refs;             /* requests and callers; GONE and freed at 0 */
+
+    struct xi_host *host;      /* NULL between crash and restart */
+    uint32_t lane_count;
+    struct xi_lane *lanes;     /* worker_pool's */
+    struct xi_signature signature; /* valid once it was READY */
+    int has_flow, takes_image, draws;
+    char engine[64], variant[64], device[32], isolation[16], isolation_reason[96];
+    uint64_t memory_bytes, peak_bytes, load_us, warm_us, golden_us;
+    uint64_t service_ns;       /* learned time of one request (EWMA), for the watchdog */
+    uint32_t restarts, crashes;
+    uint64_t loaded_at_ms;     /* wall clock, epoch ms */
+
+    struct xi_request *queue_head, *queue_tail;
+    uint32_t queued, running;
+    struct xi_session_stats stats;
+};
+
+/* Called once for each load or unload when it has ended (READY, FAILED, GONE). view is borrowed;
+ * NULL with err when there is nothing to see. */
+typedef void (*xi_session_cb)(void *ctx, const struct xi_session *view, const struct xi_err *err);
+
+/* Starts a load. record ownership moves here, also on failure. Same digest with the same options
+ * under the same name answers the same session again. With cb NULL nobody waits. Fails at once
+ * with ECONFLICT, EBUDGET, EAGAIN (too many sessions), ENOENGINE (no variant's engine is here). */
+enum xi_rc xi_sessions_load(struct xi_sessions *m, const char *id, const char *digest,
+                            struct xi_package_record *record,
+                            const struct xi_load_options *options, xi_session_cb cb, void *ctx,
+                            struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
+/* Drains, ends the host, frees; cb hears of GONE with memory_bytes given back. */
+void xi_sessions_unload(struct xi_sessions *m, struct xi_session *session, xi_session_cb cb,
+                        void *ctx);
+/* By name within the tenant, or by id (administrators: any tenant, pass tenant NULL). Borrowed.
+ * ENOENT names the nearest; EGONE for an id that has ended. */
+enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const char *name_or_id,
+                            struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
+void xi_session_get(struct xi_session *s);
+void xi_session_put(struct xi_session *s);
+/* Walks all, newest last; NULL starts, NULL ends. */
+struct xi_session *xi_sessions_each(struct xi_sessions *m, struct xi_session *after);
+/* 1 when every session is READY (quarantined or loading ones make it 0, with the reason). */
+int xi_sessions_ready(struct xi_sessions *m, struct xi_err *why);
+uint32_t xi_sessions_count(const struct xi_sessions *m);
+
+#endif

@@ -1,0 +1,82 @@
+/* store.h: packages on disk and desired state. Calls from the loop thread; the work is done on
+ * the store's own thread, callbacks come back on the loop.
+ *
+ *   DIR/lock                      one daemon per directory
+ *   DIR/catalogue.db              SQLite, WAL, synchronous=FULL
+ *   DIR/blobs/sha256/ab/abcd…     content, mode 0444
+ *   DIR/links/<digest>/<path>     hard links with real names: what a host may read
+ *   DIR/cache/<tenant>/<digest>/<engine>/   compiled models
+ *   DIR/staging/<random>/         uploads and installs under way; emptied at start
+ */
+#ifndef XI_DAEMON_CORE_STORE_H
+#define XI_DAEMON_CORE_STORE_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "core/package_record.h"
+#include "daemon/core/session_manager.h"
+
+struct xi_store;
+
+/* Synchronous, at start: makes the directory (0700, or 0711 as root), takes the lock (ELOCKED
+ * names the holder's pid), opens and migrates the catalogue, sweeps staging, starts the thread.
+ * EDISK when it cannot be written. */
+enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret,
+                         struct xi_err *err) XI_MUST_CHECK;
+void xi_store_close(struct xi_store *store); /* finishes what is queued, joins the thread */
+const char *xi_store_dir(const struct xi_store *store);
+
+typedef void (*xi_store_cb)(void *ctx, const struct xi_err *err); /* err NULL: success */
+
+/* Uploads: bytes to a staging file on the store's thread. One write at a time: the caller waits
+ * for cb before the next (that is its back-pressure), and keeps data until then. */
+struct xi_upload;
+enum xi_rc xi_upload_begin(struct xi_store *store, uint64_t expected_bytes,
+                           struct xi_upload **ret, struct xi_err *err) XI_MUST_CHECK;
+void xi_upload_write(struct xi_upload *u, const void *data, size_t bytes, xi_store_cb cb,
+                     void *ctx);
+void xi_upload_abort(struct xi_upload *u); /* deletes it, also while a write is under way */
+/* Runs the host role `install` on it, then commits: every blob re-hashed, fsynced, renamed into
+ * place, the row written last. Ends the upload in any case. `existed`: it was there already. */
+typedef void (*xi_install_cb)(void *ctx, const struct xi_package_record *record, int existed,
+                              const struct xi_err *err);
+void xi_upload_install(struct xi_upload *u, xi_install_cb cb, void *ctx);
+
+/* A package by digest ("sha256:" may stand before it), or name, or name:version (a bare name
+ * means the newest by SemVer). The record is the callback's to free. ENOENT. */
+typedef void (*xi_record_cb)(void *ctx, const char *digest, struct xi_package_record *record,
+                             const struct xi_err *err);
+void xi_store_find(struct xi_store *store, const char *reference, xi_record_cb cb, void *ctx);
+/* All packages; rows are borrowed until cb returns. */
+struct xi_package_row {
+    char digest[XI_DIGEST_HEX + 1];
+    struct xi_package_record *record;
+    uint64_t bytes;
+    int64_t installed_at_ms;
+};
+typedef void (*xi_list_cb)(void *ctx, const struct xi_package_row *rows, size_t n,
+                           const struct xi_err *err);
+void xi_store_list(struct xi_store *store, xi_list_cb cb, void *ctx);
+/* Removes a package and its blobs that no other one uses. ECONFLICT while it is desired. */
+void xi_store_remove(struct xi_store *store, const char *digest, xi_store_cb cb, void *ctx);
+/* Makes DIR/links/<digest>/ and the cache directory for a load; both paths are borrowed in cb. */
+typedef void (*xi_links_cb)(void *ctx, const char *link_dir, const char *cache_dir,
+                            const struct xi_err *err);
+void xi_store_links(struct xi_store *store, const char *tenant, const char *digest,
+                    xi_links_cb cb, void *ctx);
+
+/* Desired state: answered after commit. */
+void xi_store_desire(struct xi_store *store, const struct xi_desired *row, xi_store_cb cb,
+                     void *ctx);
+void xi_store_undesire(struct xi_store *store, const char *id, xi_store_cb cb, void *ctx);
+typedef void (*xi_desired_cb)(void *ctx, const struct xi_desired *rows, size_t n,
+                              const struct xi_err *err);
+void xi_store_desired(struct xi_store *store, xi_desired_cb cb, void *ctx);
+
+struct xi_store_stats {
+    uint64_t packages, blob_bytes, queue, fsyncs, free_bytes;
+};
+void xi_store_stats(struct xi_store *store, struct xi_store_stats *ret);
+
+#endif

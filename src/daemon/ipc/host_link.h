@@ -1,0 +1,104 @@
+/* host_link.h: one xinfer-host as the daemon sees it. Loop thread.
+ *
+ * Owns the process (pidfd), its control socket, its lanes' rings, its output segments and its log
+ * pipe. Everything a host sends is copied out, then checked; the first lie ends it. Events come
+ * from the loop, never from inside a call of this header, so a handler may call anything here. */
+#ifndef XI_DAEMON_IPC_HOST_LINK_H
+#define XI_DAEMON_IPC_HOST_LINK_H
+
+#include <stdint.h>
+#include <uv.h>
+
+#include "daemon/ipc/shm_manager.h"
+#include "ipc/messages.h"
+#include "ipc/work.h"
+#include "xinfer/engine.h"
+
+struct xi_host;
+
+enum xi_host_role { XI_HOST_RUN = 0, XI_HOST_PROBE = 1, XI_HOST_INSTALL = 2 };
+
+struct xi_host_exit {
+    int exit_code; /* -1: by a signal */
+    int signal;
+    int killed;       /* by us: xi_host_kill */
+    char reason[160]; /* "ended by SIGSEGV", "broke the protocol: …" */
+};
+
+/* What a host answered to one request. Outputs stay mapped and valid until xi_reply_release, even
+ * when the host dies meanwhile. */
+struct xi_reply {
+    struct xi_done done;
+    struct xi_part parts[XI_TENSORS_MAX];         /* done.n_parts, checked */
+    struct xi_segment *segments[XI_TENSORS_MAX];  /* one reference each */
+    struct xi_host *host;
+    uint32_t lane;
+};
+static inline const void *xi_reply_data(const struct xi_reply *r, uint32_t i)
+{
+    return (const uint8_t *)r->segments[i]->map.base + r->parts[i].mem.offset;
+}
+/* Gives the output memory back to the host (if it still lives). A released or empty one is fine. */
+void xi_reply_release(struct xi_reply *reply);
+
+/* Any may be NULL. */
+struct xi_host_events {
+    void *ctx;
+    void (*progress)(void *ctx, struct xi_host *host, const struct xi_msg_progress *m);
+    /* signature is the handler's to keep (xi_signature_fini). */
+    void (*loaded)(void *ctx, struct xi_host *host, const struct xi_msg_loaded *m,
+                   struct xi_signature *signature);
+    void (*failed)(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase);
+    void (*probed)(void *ctx, struct xi_host *host, const struct xi_msg_probed *m,
+                   const struct xi_engine_probe *probe);
+    void (*installed)(void *ctx, struct xi_host *host, uint64_t record_bytes);
+    /* The reply is the handler's to release; it may be copied. */
+    void (*done)(void *ctx, struct xi_host *host, uint32_t lane, struct xi_reply *reply);
+    /* Last event; the handler then calls xi_host_free. */
+    void (*exited)(void *ctx, struct xi_host *host, const struct xi_host_exit *why);
+};
+
+struct xi_host_spec {
+    enum xi_host_role role;
+    const char *label;        /* for the log: "night#3f2a" */
+    const char *program;      /* path of xinfer-host */
+    const char *plugin_dir;   /* engines lie there */
+    const char *engine;       /* PROBE, RUN: which plugin */
+    const char *engine_libs;  /* vendor libraries; "" : the plugin's own search */
+    const char *link_dir, *cache_dir; /* RUN; what the sandbox opens */
+    int archive_fd, staging_fd;       /* INSTALL; borrowed */
+    uint64_t data_limit_bytes;        /* RLIMIT_DATA; 0: none */
+    uint64_t output_limit_bytes;      /* of output segments, 0: 1 GiB */
+    uint32_t run_as_uid;              /* 0: as we are */
+    int sandbox;                      /* 0 only by configuration, for debugging */
+};
+
+enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_host_spec *spec,
+                         const struct xi_host_events *events, struct xi_host **ret,
+                         struct xi_err *err) XI_MUST_CHECK;
+/* RUN: sets up spec->lane_count lanes and asks for the load. head is filled in here. */
+enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load,
+                        struct xi_err *err) XI_MUST_CHECK;
+/* One work record to a free lane. `parts` of all requests one behind the other; `slots` (one per
+ * part) says which segment each lies in: segments the host has not seen are passed first.
+ * EAGAIN: ring full; EHOST: it is ending. */
+struct xi_work_item {
+    struct xi_work_request request;
+    const struct xi_part *parts;
+    struct xi_segment *const *segments;
+};
+enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op,
+                          const struct xi_work_item *items, uint32_t n_items,
+                          struct xi_err *err) XI_MUST_CHECK;
+/* An input segment is about to be closed: tell the host to unmap it. */
+void xi_host_forget_segment(struct xi_host *host, uint32_t segment_id);
+/* Ends it cleanly (QUIT, then SIGKILL after grace_ms), or at once with grace_ms 0. */
+void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why);
+/* After `exited`. Frees when its handles are closed; replies in flight stay valid. */
+void xi_host_free(struct xi_host *host);
+
+int xi_host_pid(const struct xi_host *host);
+const char *xi_host_sandbox(const struct xi_host *host); /* what HELLO said */
+uint64_t xi_host_rss_bytes(const struct xi_host *host);  /* private; reads /proc, so rarely */
+
+#endif

@@ -1,0 +1,149 @@
+/* messages.h: the control messages between the daemon and a host, over a SEQPACKET socket.
+ *
+ * Every message is a struct xi_msg_head, a fixed body and, for two of them, a tail whose length
+ * the body says. Each is length-checked on receipt; the daemon trusts nothing in them. Descriptors
+ * travel beside the message that names them. Nothing on the link holds a pointer. */
+#ifndef XI_IPC_MESSAGES_H
+#define XI_IPC_MESSAGES_H
+
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "core/tensor.h"
+
+#define XI_LINK_MAGIC 0x4b4c4958u /* "XILK" */
+#define XI_LINK_MAJOR 1 /* must be equal */
+#define XI_LINK_MINOR 0
+#define XI_MESSAGE_MAX (128u * 1024u)
+
+enum xi_msg_type {
+    /* host → daemon */
+    XI_MSG_HELLO = 1,       /* first message: protocol, pid, sandbox features in force */
+    XI_MSG_PROGRESS = 2,    /* a phase of load or install began or moved */
+    XI_MSG_LOADED = 3,      /* session is warm and proven: signature follows */
+    XI_MSG_FAILED = 4,      /* load, probe or install refused: code and words */
+    XI_MSG_NEED_OUTPUT = 5, /* a lane wants another output segment of n bytes */
+    XI_MSG_PROBED = 6,      /* role probe: struct xi_engine_probe follows */
+    XI_MSG_INSTALLED = 7,   /* role install: the record lies in staging as file "record" */
+    XI_MSG_DROPPED = 8,     /* a segment is unmapped: its memory is given back */
+    /* daemon → host */
+    XI_MSG_LANE = 32,    /* + fds: ring memory, submit eventfd, complete eventfd */
+    XI_MSG_LOAD = 33,    /* load this session; lanes were sent before */
+    XI_MSG_SEGMENT = 34, /* + fd: input (read-only) or output (writable) segment */
+    XI_MSG_REFUSED = 35, /* answer to NEED_OUTPUT: no more memory for you */
+    XI_MSG_DROP = 36,    /* unmap a segment; no work refers to it any more */
+    XI_MSG_QUIT = 37     /* end cleanly */
+};
+
+struct xi_msg_head {
+    uint32_t magic;
+    uint16_t major, minor;
+    uint32_t type;
+    uint32_t bytes; /* of the whole message */
+};
+
+struct xi_msg_hello {
+    struct xi_msg_head head;
+    int32_t pid;
+    uint32_t role;
+    char sandbox[128]; /* for people: "landlock 6, seccomp, uid 61234" */
+};
+
+struct xi_msg_progress {
+    struct xi_msg_head head;
+    uint32_t permille; /* of this phase; 1000: done; 0xffffffff: unknown */
+    uint32_t reserved;
+    char phase[32]; /* "verify", "load", "warm-up", "golden" */
+    uint64_t elapsed_us;
+};
+
+struct xi_msg_failed {
+    struct xi_msg_head head;
+    int32_t code; /* enum xi_rc */
+    char phase[32];
+    char text[192];
+    char hint[160];
+};
+
+struct xi_msg_port {
+    uint32_t dtype;
+    int32_t rank;
+    int64_t dims[XI_MAX_RANK];
+    char name[XI_TENSOR_NAME_MAX];
+};
+
+/* Followed by n_inputs + n_outputs struct xi_msg_port. */
+struct xi_msg_loaded {
+    struct xi_msg_head head;
+    uint32_t session, lane_count;
+    uint32_t n_inputs, n_outputs;
+    uint32_t has_flow, takes_image, draws, n_goldens;
+    uint64_t load_us, warm_us, golden_us;
+    uint64_t memory_bytes; /* private memory of the host after warm-up */
+    uint64_t peak_bytes;
+    uint64_t service_ns; /* of one warm request: feeds the watchdog's first expectation */
+    char engine[64];     /* "openvino 2026.4.1" */
+};
+
+struct xi_msg_need_output {
+    struct xi_msg_head head;
+    uint32_t lane;
+    uint32_t reserved;
+    uint64_t bytes;
+};
+
+/* Followed by struct xi_engine_probe. */
+struct xi_msg_probed {
+    struct xi_msg_head head;
+    int32_t present;
+    uint16_t abi_major, abi_minor;
+    char engine[32];
+};
+
+struct xi_msg_installed {
+    struct xi_msg_head head;
+    uint64_t record_bytes;
+};
+
+struct xi_msg_lane {
+    struct xi_msg_head head;
+    uint32_t lane;
+    uint32_t reserved;
+    uint64_t submit_bytes, complete_bytes; /* the two rings, one behind the other in the memory */
+};
+
+struct xi_msg_load {
+    struct xi_msg_head head;
+    uint32_t session, lane_count;
+    uint32_t threads, max_batch;
+    uint32_t run_golden, reserved;
+    char variant[64];      /* "" : the first that loads */
+    char device[32];       /* "" : the engine's first */
+    char link_dir[512];    /* manifest.json and the package's files, hard-linked */
+    char cache_dir[512];   /* compiled-model cache, writable during load; "" : none */
+};
+
+enum xi_segment_use { XI_SEGMENT_INPUT = 0, XI_SEGMENT_OUTPUT = 1 };
+
+struct xi_msg_segment {
+    struct xi_msg_head head;
+    uint32_t segment;
+    uint32_t use;  /* enum xi_segment_use */
+    uint32_t lane; /* of an output segment */
+    uint32_t reserved;
+    uint64_t bytes;
+};
+
+struct xi_msg_drop {
+    struct xi_msg_head head;
+    uint32_t segment;
+    uint32_t reserved;
+};
+
+/* Sets magic, version, type and size. */
+void xi_msg_head_set(void *message, enum xi_msg_type type, uint32_t bytes);
+/* Magic, equal major, known type, length as received and at least what the type needs (with the
+ * tail that its counts promise). EPROTO; EVERSION for another major. */
+enum xi_rc xi_msg_check(const void *message, size_t bytes, struct xi_err *err) XI_MUST_CHECK;
+
+#endif

@@ -1,0 +1,108 @@
+/* work.h: what travels in the rings. Daemon → host: work and releases. Host → daemon: completions.
+ *
+ * A work record is one struct xi_work_head, then for each of its n_requests one
+ * struct xi_work_request followed by its tensors. A completion record is one struct xi_done
+ * followed by its outputs. All records of one daemon and its hosts are of one build
+ * (XI_LINK_MAJOR is checked at HELLO), so they are plain structs without padding.
+ * Segment ids are never used twice in a daemon's life: an id is its own generation. */
+#ifndef XI_IPC_WORK_H
+#define XI_IPC_WORK_H
+
+#include <stdint.h>
+
+#include "base/limits.h"
+#include "base/status.h"
+#include "core/tensor.h"
+
+enum xi_work_op {
+    XI_WORK_ALL = 1,     /* pre, infer and post in one grant */
+    XI_WORK_PRE = 2,     /* stages for accelerators: same format */
+    XI_WORK_INFER = 3,
+    XI_WORK_POST = 4,
+    XI_WORK_RELEASE = 5  /* no requests; `release` names an output the daemon is done with */
+};
+
+/* A run of bytes in a segment. */
+struct xi_mem_ref {
+    uint32_t segment;
+    uint32_t reserved;
+    uint64_t offset, bytes;
+};
+
+enum xi_part_kind {
+    XI_PART_TENSOR = 0,  /* dtype and dims say what it is; index is the model's port */
+    XI_PART_BYTES = 1,   /* input of a flow: an encoded picture, sound, file */
+    XI_PART_JSON = 2,    /* a flow's answer */
+    XI_PART_PICTURE = 3  /* an annotated picture (JPEG) */
+};
+
+/* An input or an output. */
+struct xi_part {
+    uint32_t kind; /* enum xi_part_kind */
+    uint32_t index;
+    uint32_t dtype;
+    int32_t rank;
+    int64_t dims[XI_MAX_RANK];
+    struct xi_mem_ref mem;
+};
+
+struct xi_work_head {
+    uint16_t op;
+    uint16_t n_requests;
+    uint32_t session;          /* the daemon's number for it, on this link */
+    struct xi_mem_ref release; /* XI_WORK_RELEASE */
+};
+
+struct xi_work_request {
+    uint64_t id;          /* unique on this link */
+    uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
+    uint32_t want;        /* XI_ANSWER_… bits of flow/flow.h */
+    uint32_t n_parts;     /* ≤ XI_TENSORS_MAX */
+    uint32_t n_state;     /* of the parts, the last n_state are state tensors (read slot) */
+    uint32_t flags;
+};
+
+enum { XI_DONE_FINAL = 1, XI_DONE_MORE = 2 };
+
+struct xi_done {
+    uint64_t id;
+    uint32_t seq;   /* 0, 1, … of one request's completions */
+    uint32_t flags; /* XI_DONE_… */
+    int32_t code;   /* enum xi_rc */
+    uint32_t n_parts;
+    uint64_t pre_ns, device_ns, post_ns;
+    uint64_t copied_bytes; /* input bytes the host or the engine had to copy */
+    char text[192];        /* of an error */
+    char hint[64];
+};
+
+_Static_assert(sizeof(struct xi_mem_ref) == 24, "wire format");
+_Static_assert(sizeof(struct xi_part) == 104, "wire format");
+_Static_assert(sizeof(struct xi_work_head) == 32, "wire format");
+_Static_assert(sizeof(struct xi_work_request) == 32 + 0, "wire format");
+_Static_assert(sizeof(struct xi_done) == 312, "wire format");
+
+/* Reads a record that was copied out of a ring. Walks it once, checks every count and length
+ * against `bytes`; parts point into the record. EPROTO. */
+struct xi_work_view {
+    struct xi_work_head head;
+    const uint8_t *next, *end;
+    uint32_t left;
+};
+enum xi_rc xi_work_open(const void *record, size_t bytes, struct xi_work_view *ret,
+                        struct xi_err *err) XI_MUST_CHECK;
+/* The next request; ENOENT after the last. */
+enum xi_rc xi_work_next(struct xi_work_view *view, struct xi_work_request *ret,
+                        struct xi_part ret_parts[XI_TENSORS_MAX],
+                        struct xi_err *err) XI_MUST_CHECK;
+enum xi_rc xi_done_open(const void *record, size_t bytes, struct xi_done *ret,
+                        struct xi_part ret_parts[XI_TENSORS_MAX],
+                        struct xi_err *err) XI_MUST_CHECK;
+
+/* Is the part inside a segment of segment_bytes, with a sane rank, dtype and byte count? EPROTO */
+enum xi_rc xi_part_check(const struct xi_part *part, uint64_t segment_bytes,
+                         struct xi_err *err) XI_MUST_CHECK;
+/* As a tensor over `base`, where its segment is mapped. */
+struct xi_tensor xi_part_tensor(const struct xi_part *part, void *base);
+
+#endif
