@@ -2,6 +2,9 @@
 #   a room is a static library xi_flow; USES are the rooms it may know (tools/rooms.txt agrees).
 # xi_unit_test(flow resize_test.c [LIBS …]) builds and registers the test that stands beside it.
 # xi_program(xinferd SOURCES main.c USES …), xi_engine(reference SOURCES … LIBS …)
+#   those of src/ are installed, and are what the target `programs` builds.
+
+add_custom_target(programs)
 
 add_library(xi_flags INTERFACE)
 target_compile_definitions(xi_flags INTERFACE _POSIX_C_SOURCE=200809L)
@@ -36,6 +39,10 @@ function(xi_program name)
   list(TRANSFORM R_USES REPLACE "/" "_")
   list(TRANSFORM R_USES PREPEND xi_)
   target_link_libraries(${name} PRIVATE xi_flags ${R_USES} ${R_LIBS})
+  if(CMAKE_CURRENT_SOURCE_DIR MATCHES "^${CMAKE_SOURCE_DIR}/src/")
+    add_dependencies(programs ${name})
+    install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+  endif()
 endfunction()
 
 function(xi_unit_test room source)
@@ -65,6 +72,11 @@ function(xi_engine name)
   target_link_libraries(xinfer_engine_${name} PRIVATE ${R_LIBS})
   target_link_options(xinfer_engine_${name} PRIVATE
     -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/backends/engine.map)
-  set_target_properties(xinfer_engine_${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${XI_PLUGIN_DIR})
-  install(TARGETS xinfer_engine_${name} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/xinfer)
+  set_target_properties(xinfer_engine_${name} PROPERTIES
+    LIBRARY_OUTPUT_DIRECTORY ${XI_PLUGIN_DIR} INSTALL_RPATH "$ORIGIN/${name}")
+  if(CMAKE_CURRENT_SOURCE_DIR MATCHES "^${CMAKE_SOURCE_DIR}/src/")
+    add_dependencies(programs xinfer_engine_${name})
+    # Beside bin, not in an architecture's folder: programs find engines in ../lib/xinfer.
+    install(TARGETS xinfer_engine_${name} LIBRARY DESTINATION lib/xinfer)
+  endif()
 endfunction()

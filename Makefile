@@ -1,0 +1,56 @@
+# The front door; CMake and the scripts in tools/ do the work. `make` lists what there is.
+PREFIX ?= /usr/local
+BUILD := build
+MAKEFLAGS += --no-print-directory
+SHELL := /bin/bash
+
+.PHONY: help deps deps-test build zoo run test bench fuzz check format install clean distclean
+
+help: ## this list
+	@printf 'xInfer: a runtime that serves neural models. Begin with\n\n    make run\n\n'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-16s %s\n", $$1, $$2 }'
+	@printf '\nWhat has been built lies in build/: programs in bin/, engines in lib/xinfer/, packages in zoo/.\n'
+
+deps: ## install the missing Debian packages, fetch pinned parts into build/deps
+	@deps/apt build zoo
+	@deps/fetch build zoo
+
+deps-test: deps
+	@deps/apt build zoo test
+	@deps/fetch
+
+build: deps ## build xinferd, xinfer, xinfer-host and the engines
+	@tools/build release programs
+
+zoo: build ## pack the zoo's models: build/zoo/object-detector.xpkg
+	@tools/pack-zoo
+
+run: zoo ## show it: detect objects in a photograph (PICTURE=path for your own)
+	@tools/run-demo $(PICTURE)
+
+test: deps-test ## run all tests, plain and under sanitizers; ends with the count
+	@tools/test
+
+bench: zoo ## measure the figures of the README
+	@tools/build release
+	@bench/run
+
+fuzz: ## fuzz the parsers for FUZZ_SECONDS each (60)
+	@deps/apt build fuzz
+	@deps/fetch build
+	@tools/fuzz
+
+check: ## check the house rules: rooms, banned calls, limits, format
+	@tools/check
+
+format: ## lay out the C sources as .clang-format says
+	@tools/sources | xargs clang-format-14 -i
+
+install: build ## install below DESTDIR and PREFIX (/usr/local)
+	@DESTDIR='$(DESTDIR)' cmake --install $(BUILD) --prefix '$(PREFIX)' $(if $(DESTDIR),,--strip)
+
+clean: ## remove what was built; what was fetched stays
+	@if [ -d $(BUILD) ]; then find $(BUILD) -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +; fi
+
+distclean: ## remove what was built and what was fetched
+	@rm -rf $(BUILD)
