@@ -46,8 +46,9 @@ check: ## check the house rules: rooms, banned calls, limits, format
 format: ## lay out the C sources as .clang-format says
 	@tools/sources | xargs clang-format-14 -i
 
-install: build ## install below DESTDIR and PREFIX (/usr/local)
-	@DESTDIR='$(DESTDIR)' cmake --install $(BUILD) --prefix '$(PREFIX)' $(if $(DESTDIR),,--strip)
+install: ## install below DESTDIR and PREFIX (/usr/local)
+	@[ -x $(BUILD)/bin/xinferd ] || $(MAKE) build
+	@DESTDIR='$(DESTDIR)' cmake --install $(BUILD) --prefix '$(PREFIX)'
 
 clean: ## remove what was built; what was fetched stays
 	@if [ -d $(BUILD) ]; then find $(BUILD) -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +; fi

@@ -1,0 +1,41 @@
+"""A daemon's life as a supervisor sees it: it comes up, answers on both doors, and ends when asked."""
+import signal
+
+import pytest
+
+from daemon import run_program
+
+pytestmark = pytest.mark.tsan
+
+
+def test_ready_on_tcp_and_on_the_unix_socket(daemon):
+    for unix in (False, True):
+        assert daemon.get("/v1/health/live", unix=unix).status == 200
+        assert daemon.get("/v1/health/ready", unix=unix).status == 200
+
+
+@pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGINT])
+def test_ends_with_success_when_asked(daemon, sig):
+    assert daemon.stop(sig) == 0
+
+
+def test_starts_again_on_its_own_state_after_kill(daemon):
+    daemon.kill()
+    daemon.start()
+    assert daemon.get("/v1/health/ready", unix=True).status == 200
+
+
+def test_a_port_in_use_is_named(daemon, new_daemon):
+    second = new_daemon()
+    said = run_program("xinferd", "--listen", "127.0.0.1:%d" % daemon.port, "--state", second.state)
+    assert said.rc != 0
+    assert str(daemon.port) in said.stderr
+    assert daemon.get("/v1/health/live").status == 200
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(daemon, new_daemon):
+    said = run_program("xinferd", "--listen", "127.0.0.1:%d" % new_daemon().port,
+                       "--state", daemon.state)
+    assert said.rc != 0
+    assert daemon.state in said.stderr or "another" in said.stderr
+    assert daemon.get("/v1/health/live", unix=True).status == 200
