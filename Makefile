@@ -4,7 +4,7 @@ BUILD := build
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 
-.PHONY: help deps deps-test build zoo run test bench fuzz check format install clean distclean
+.PHONY: help deps deps-test build zoo run test bench check format install clean distclean
 
 help: ## this list
 	@printf 'xInfer: a runtime that serves neural models. Begin with\n\n    make run\n\n'
@@ -34,11 +34,6 @@ test: deps-test ## run all tests, plain and under sanitizers; ends with the coun
 bench: zoo ## measure the figures of the README
 	@tools/build release
 	@bench/run
-
-fuzz: ## fuzz the parsers for FUZZ_SECONDS each (60)
-	@deps/apt build fuzz
-	@deps/fetch build
-	@tools/fuzz
 
 check: ## check the house rules: rooms, banned calls, limits, format
 	@tools/check
