@@ -184,4 +184,9 @@ typedef const struct xi_engine_table *(*xi_engine_entry_fn)(uint16_t host_major,
                                                             uint16_t host_minor);
 #define XI_ENGINE_ENTRY "xi_engine_entry"
 
+/* What a plugin defines; everything else in it stays hidden. */
+#define XI_ENGINE_EXPORT __attribute__((visibility("default")))
+XI_ENGINE_EXPORT const struct xi_engine_table *xi_engine_entry(uint16_t host_major,
+                                                               uint16_t host_minor);
+
 #endif

@@ -512,8 +512,6 @@ static const struct xi_engine_table table = {
     .stats = model_stats,
 };
 
-const struct xi_engine_table *xi_engine_entry(uint16_t host_major, uint16_t host_minor);
-
 const struct xi_engine_table *xi_engine_entry(uint16_t host_major, uint16_t host_minor)
 {
     (void)host_minor; /* a host of another minor reads only the members both know */
