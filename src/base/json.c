@@ -176,8 +176,8 @@ enum xi_rc xi_json_known_keys(const json_t *obj, const char *path, const char *c
         if (strncmp(key, "x-", 2) == 0 || listed(key, known))
             continue;
         const char *near = xi_nearest(key, known);
-        enum xi_rc rc = xi_fail(err, XI_EINVAL, "%s%sunknown key \"%.64s\"", path,
-                                *path ? ": " : "", key);
+        enum xi_rc rc =
+            xi_fail(err, XI_EINVAL, "%s%sunknown key \"%.64s\"", path, *path ? ": " : "", key);
         if (near != NULL && err != NULL)
             (void)xi_hint(err, "did you mean \"%s\"?", near);
         return rc;

@@ -7,49 +7,57 @@
 #define XI_GIB (1024ull * XI_MIB)
 
 /* Names: [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
-#define XI_NAME_MAX 128
+#define XI_NAME_MAX   128
 #define XI_DIGEST_HEX 64
-#define XI_UUID_TEXT 36
+#define XI_UUID_TEXT  36
 
 /* HTTP */
-#define XI_HTTP_HEAD_MAX (32 * XI_KIB) /* request line and headers together */
+#define XI_HTTP_HEAD_MAX    (32 * XI_KIB) /* request line and headers together */
 #define XI_HTTP_HEADERS_MAX 100
-#define XI_HTTP_URL_MAX (8 * XI_KIB)
-#define XI_BODY_MAX XI_GIB              /* an inference request */
-#define XI_BODY_JSON_MAX (16 * XI_MIB)  /* JSON of the control routes and of tensors */
-#define XI_PACKAGE_MAX (16 * XI_GIB)
-#define XI_CONNECTIONS_MAX 16384
-#define XI_SLOW_HEAD_MS 10000           /* to send the whole head */
+#define XI_HTTP_URL_MAX     (8 * XI_KIB)
+#define XI_BODY_MAX         XI_GIB        /* an inference request */
+#define XI_BODY_JSON_MAX    (16 * XI_MIB) /* JSON of the control routes and of tensors */
+#define XI_PACKAGE_MAX      (16 * XI_GIB)
+#define XI_CONNECTIONS_MAX  16384
+#define XI_SLOW_HEAD_MS     10000         /* to send the whole head */
 #define XI_SLOW_BYTES_PER_S (64 * XI_KIB) /* averaged over XI_SLOW_WINDOW_MS */
-#define XI_SLOW_WINDOW_MS 10000
+#define XI_SLOW_WINDOW_MS   10000
 
 /* JSON */
 #define XI_JSON_DEPTH_MAX 64
 
 /* Tensors */
-#define XI_TENSORS_MAX 64   /* inputs or outputs of one request */
+#define XI_TENSORS_MAX     64 /* inputs or outputs of one request */
 #define XI_TENSOR_NAME_MAX 256
 
 /* Package */
-#define XI_MANIFEST_MAX (4 * XI_MIB)
-#define XI_FLOW_MAX (1 * XI_MIB)
-#define XI_FLOW_STEPS_MAX 256
-#define XI_PACKAGE_ENTRIES_MAX 4096
-#define XI_PACKAGE_PATH_MAX 255
+#define XI_MANIFEST_MAX          (4 * XI_MIB)
+#define XI_FLOW_MAX              (1 * XI_MIB)
+#define XI_FLOW_STEPS_MAX        256
+#define XI_FLOW_VALUES_MAX       1024           /* named tensors of a flow */
+#define XI_FLOW_VALUE_MAX        (512 * XI_MIB) /* bytes of one of them */
+#define XI_FLOW_LABELS_MAX       16             /* label files */
+#define XI_FLOW_LABELS_BYTES_MAX XI_MIB         /* of one file */
+#define XI_FLOW_LABEL_LINES_MAX  65536
+#define XI_FLOW_BOXES_MAX        (256 * 1024) /* anchors of a detector */
+#define XI_FLOW_CANDIDATES_MAX   8192         /* boxes that meet in NMS */
+#define XI_FLOW_RESIZE_SIDE_MAX  4096
+#define XI_PACKAGE_ENTRIES_MAX   4096
+#define XI_PACKAGE_PATH_MAX      255
 
 /* Pictures */
-#define XI_IMAGE_SIDE_MAX 16384
+#define XI_IMAGE_SIDE_MAX   16384
 #define XI_IMAGE_PIXELS_MAX (100ull * 1000 * 1000)
 
 /* Shared memory */
-#define XI_SEGMENT_BYTES (32 * XI_MIB)  /* holds small slots */
+#define XI_SEGMENT_BYTES   (32 * XI_MIB) /* holds small slots */
 #define XI_SLOT_SHARED_MAX (16 * XI_MIB) /* larger ones are a segment of their own */
-#define XI_SLOT_MIN 4096
-#define XI_LANES_MAX 64
-#define XI_BATCH_MAX 256
+#define XI_SLOT_MIN        4096
+#define XI_LANES_MAX       64
+#define XI_BATCH_MAX       256
 
 /* Sessions */
 #define XI_SESSIONS_MAX 1024
-#define XI_QUEUE_MAX 1024
+#define XI_QUEUE_MAX    1024
 
 #endif

@@ -67,8 +67,9 @@ static int compose(char *line, size_t bytes, enum xi_log_level level, const char
     if (log_style == XI_LOG_TEXT)
         return snprintf(line, bytes, "%s %c %s %s\n", when, level_letters[level], event, text);
     json_escape(escaped, sizeof escaped, text);
-    return snprintf(line, bytes, "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"text\":\"%s\"}\n",
-                    when, level_names[level], event, escaped);
+    return snprintf(line, bytes,
+                    "{\"time\":\"%s\",\"level\":\"%s\",\"event\":\"%s\",\"text\":\"%s\"}\n", when,
+                    level_names[level], event, escaped);
 }
 
 void xi_log(enum xi_log_level level, const char *event, const char *fmt, ...)

@@ -11,11 +11,10 @@ struct row {
     const char *name, *code, *title;
 };
 
-static const struct row rows[] = {
-    {0, 200, 0, 0, "OK", "XI-0000", "ok"},
+static const struct row rows[] = {{0, 200, 0, 0, "OK", "XI-0000", "ok"},
 #define XI_RC_ROW(name, number, http, grpc, exit_code, title)                                      \
     {-(number), http, grpc, exit_code, #name, "XI-0" #number, title},
-    XI_RC_MAP(XI_RC_ROW)
+                                  XI_RC_MAP(XI_RC_ROW)
 #undef XI_RC_ROW
 };
 

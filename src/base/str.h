@@ -16,7 +16,7 @@ struct xi_str {
 };
 
 void xi_str_init(struct xi_str *s, size_t cap);
-void xi_str_fini(struct xi_str *s); /* also of a half-built one; usable again after init */
+void xi_str_fini(struct xi_str *s);  /* also of a half-built one; usable again after init */
 void xi_str_clear(struct xi_str *s); /* keeps the memory */
 void xi_str_add(struct xi_str *s, const void *bytes, size_t n);
 void xi_str_puts(struct xi_str *s, const char *text);
@@ -31,7 +31,6 @@ const char *xi_str_text(const struct xi_str *s); /* "" when nothing was added */
 /* Ownership of the bytes moves to the caller (free()); s is empty afterwards. */
 char *xi_str_take(struct xi_str *s);
 /* XI_OK, ETOOBIG or ENOMEM. */
-enum xi_rc xi_str_check(const struct xi_str *s, struct xi_err *err, const char *what)
-    XI_MUST_CHECK;
+enum xi_rc xi_str_check(const struct xi_str *s, struct xi_err *err, const char *what) XI_MUST_CHECK;
 
 #endif

@@ -10,11 +10,14 @@ static const struct {
     const char *name;
     size_t bytes;
 } dtypes[] = {
-    [XI_DT_UNKNOWN] = {"UNKNOWN", 0}, [XI_DT_BOOL] = {"BOOL", 1},     [XI_DT_UINT8] = {"UINT8", 1},
-    [XI_DT_UINT16] = {"UINT16", 2},   [XI_DT_UINT32] = {"UINT32", 4}, [XI_DT_UINT64] = {"UINT64", 8},
-    [XI_DT_INT8] = {"INT8", 1},       [XI_DT_INT16] = {"INT16", 2},   [XI_DT_INT32] = {"INT32", 4},
-    [XI_DT_INT64] = {"INT64", 8},     [XI_DT_FP16] = {"FP16", 2},     [XI_DT_FP32] = {"FP32", 4},
-    [XI_DT_FP64] = {"FP64", 8},       [XI_DT_BF16] = {"BF16", 2},     [XI_DT_BYTES] = {"BYTES", 0},
+    [XI_DT_UNKNOWN] = {"UNKNOWN", 0}, [XI_DT_BOOL] = {"BOOL", 1},
+    [XI_DT_UINT8] = {"UINT8", 1},     [XI_DT_UINT16] = {"UINT16", 2},
+    [XI_DT_UINT32] = {"UINT32", 4},   [XI_DT_UINT64] = {"UINT64", 8},
+    [XI_DT_INT8] = {"INT8", 1},       [XI_DT_INT16] = {"INT16", 2},
+    [XI_DT_INT32] = {"INT32", 4},     [XI_DT_INT64] = {"INT64", 8},
+    [XI_DT_FP16] = {"FP16", 2},       [XI_DT_FP32] = {"FP32", 4},
+    [XI_DT_FP64] = {"FP64", 8},       [XI_DT_BF16] = {"BF16", 2},
+    [XI_DT_BYTES] = {"BYTES", 0},
 };
 enum { N_DTYPES = sizeof dtypes / sizeof *dtypes };
 
@@ -115,8 +118,8 @@ enum xi_rc xi_bytes_check(const void *data, uint64_t bytes, uint64_t elements, s
         memcpy(&n, p + at, sizeof n);
         at += sizeof n;
         if (n > bytes - at)
-            return xi_fail(err, XI_ETENSOR, "BYTES element %" PRIu64 " of %u bytes runs past the end",
-                           i, n);
+            return xi_fail(err, XI_ETENSOR,
+                           "BYTES element %" PRIu64 " of %u bytes runs past the end", i, n);
         at += n;
     }
     if (at != bytes)
@@ -174,7 +177,8 @@ static enum xi_rc check_bytes(const struct xi_port_spec *port, const struct xi_t
     if (rc != XI_OK)
         return rc;
     if (want != t->bytes)
-        return xi_fail(err, XI_ETENSOR, "input \"%.60s\": %" PRIu64 " bytes where its shape needs %" PRIu64,
+        return xi_fail(err, XI_ETENSOR,
+                       "input \"%.60s\": %" PRIu64 " bytes where its shape needs %" PRIu64,
                        port->name, t->bytes, want);
     return XI_OK;
 }

@@ -19,8 +19,8 @@ struct xi_map {
 
 /* Creates anonymous shared memory of `bytes` (rounded up to pages), maps it writable, seals it.
  * *ret_fd is the caller's to close; the mapping is undone by xi_map_close. ENOMEM, EFDS. */
-enum xi_rc xi_memory_create(const char *label, uint64_t bytes, int seal_future_write,
-                            int *ret_fd, struct xi_map *ret, struct xi_err *err) XI_MUST_CHECK;
+enum xi_rc xi_memory_create(const char *label, uint64_t bytes, int seal_future_write, int *ret_fd,
+                            struct xi_map *ret, struct xi_err *err) XI_MUST_CHECK;
 /* Maps a received fd after checking that it is sealed against resizing and holds exactly `bytes`.
  * EPROTO when it does not. */
 enum xi_rc xi_memory_open(int fd, uint64_t bytes, enum xi_map_mode mode, struct xi_map *ret,

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -99,6 +100,42 @@ enum xi_rc xi_process_spawn(const struct xi_spawn *spawn, pid_t *ret_pid, int *r
 int xi_process_signal(int pidfd, int signo)
 {
     return syscall(SYS_pidfd_send_signal, pidfd, signo, NULL, 0) == 0 ? 0 : errno;
+}
+
+void xi_process_kill_group(pid_t pid)
+{
+    if (pid > 1)
+        (void)kill(-pid, SIGKILL);
+}
+
+/* Adds up the lines of a /proc file that begin with key; they end in " kB". */
+static int sum_kib(pid_t pid, const char *file, const char *key, uint64_t *ret_bytes)
+{
+    char path[64], line[256];
+    uint64_t kib = 0;
+
+    if (pid == 0)
+        (void)snprintf(path, sizeof path, "/proc/self/%s", file);
+    else
+        (void)snprintf(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return -1;
+    while (fgets(line, sizeof line, f) != NULL) {
+        const char *value = strchr(line, ':');
+        if (value != NULL && strncmp(line, key, strlen(key)) == 0)
+            kib += strtoull(value + 1, NULL, 10);
+    }
+    (void)fclose(f);
+    *ret_bytes = kib * 1024;
+    return 0;
+}
+
+int xi_process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_peak_bytes)
+{
+    if (sum_kib(pid, "smaps_rollup", "Private_", ret_private_bytes) != 0)
+        return -1;
+    return sum_kib(pid, "status", "VmHWM", ret_peak_bytes);
 }
 
 int xi_process_reap(pid_t pid, int *ret_exit_code, int *ret_signal)

@@ -8,7 +8,7 @@
 
 #include "base/status.h"
 
-#define XI_SPAWN_FDS_MAX 16
+#define XI_SPAWN_FDS_MAX   16
 #define XI_MESSAGE_FDS_MAX 8
 
 /* Starts argv[0] with exactly these descriptors: fds[i] becomes 3 + i, in/out/err are given (-1:
@@ -25,6 +25,12 @@ enum xi_rc xi_process_spawn(const struct xi_spawn *spawn, pid_t *ret_pid, int *r
                             struct xi_err *err) XI_MUST_CHECK;
 /* Sends a signal through the pidfd (never to a reused id). 0 or an errno. */
 int xi_process_signal(int pidfd, int signo);
+/* Kills every process of the group that the child was started in. Only before it is reaped: until
+ * then its number cannot be another's. */
+void xi_process_kill_group(pid_t pid);
+/* Memory of a process (0: this one) that goes back when it ends, and its largest resident size so
+ * far. Reads /proc: milliseconds for a large process. 0 on success. */
+int xi_process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_peak_bytes);
 /* Collects an ended child: 1 and what happened (exit code, or signal number), 0 if it runs on. */
 int xi_process_reap(pid_t pid, int *ret_exit_code, int *ret_signal);
 

@@ -1,0 +1,247 @@
+/* output.c: progress, tables and answers as people read them. */
+#define _GNU_SOURCE
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cli/cli.h"
+
+char *xi_bytes_text(char buf[16], double bytes)
+{
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    int u = 0;
+
+    while (bytes >= 1024 && u < 4) {
+        bytes /= 1024;
+        u++;
+    }
+    (void)snprintf(buf, 16, u == 0 || bytes >= 100 ? "%.0f %s" : "%.1f %s", bytes, units[u]);
+    return buf;
+}
+
+struct bar {
+    uint64_t started_ms, drawn_ms;
+    int visible;
+};
+
+static struct bar *the_bar(void)
+{
+    static struct bar bar; /* one terminal, one bar */
+
+    return &bar;
+}
+
+void xi_progress(void *label, uint64_t done, uint64_t total)
+{
+    struct bar *bar = the_bar();
+    uint64_t now = xi_now_ms();
+    char a[16], b[16], rate[16];
+    char fill[25] = "........................";
+
+    if (!isatty(STDERR_FILENO) || total == 0 || (now - bar->drawn_ms < 100 && done != total))
+        return;
+    if (!bar->visible)
+        bar->started_ms = now;
+    bar->drawn_ms = now;
+    bar->visible = 1;
+    memset(fill, '#', (size_t)(done * 24 / total));
+    double seconds = (double)(now - bar->started_ms) / 1000.0;
+    double speed = seconds > 0.05 ? (double)done / seconds : 0;
+    double left = speed > 0 ? (double)(total - done) / speed : 0;
+    (void)fprintf(stderr, "\r\033[K%s [%s] %s of %s  %s/s  %.0f s left", (const char *)label, fill,
+                  xi_bytes_text(a, (double)done), xi_bytes_text(b, (double)total),
+                  xi_bytes_text(rate, speed), left);
+}
+
+void xi_progress_end(void)
+{
+    struct bar *bar = the_bar();
+
+    if (bar->visible)
+        (void)fprintf(stderr, "\r\033[K");
+    bar->visible = 0;
+}
+
+void xi_note(const struct xi_cli *cli, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (cli->quiet)
+        return;
+    xi_progress_end();
+    va_start(ap, fmt);
+    (void)vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    (void)fprintf(stderr, "\n");
+}
+
+struct xi_table {
+    int columns;
+    size_t n, room;
+    char **cells;
+};
+
+struct xi_table *xi_table_new(int columns)
+{
+    struct xi_table *t = calloc(1, sizeof *t);
+
+    if (t != NULL)
+        t->columns = columns;
+    return t;
+}
+
+void xi_table_cell(struct xi_table *t, const char *fmt, ...)
+{
+    va_list ap;
+
+    if (t == NULL)
+        return;
+    if (t->n == t->room) {
+        size_t room = t->room ? 2 * t->room : 64;
+        char **cells = realloc(t->cells, room * sizeof *cells);
+        if (cells == NULL)
+            return;
+        t->cells = cells;
+        t->room = room;
+    }
+    va_start(ap, fmt);
+    if (vasprintf(&t->cells[t->n], fmt, ap) < 0)
+        t->cells[t->n] = NULL;
+    va_end(ap);
+    t->n++;
+}
+
+static void print_cell(const struct xi_table *t, size_t i, const int *widths, int bold)
+{
+    int column = (int)(i % (size_t)t->columns), last = column == t->columns - 1;
+    const char *text = t->cells[i] ? t->cells[i] : "";
+
+    if (bold)
+        (void)printf("\033[1m");
+    if (last)
+        (void)printf("%s", text);
+    else
+        (void)printf("%-*s  ", widths[column], text);
+    (void)printf("%s%s", bold ? "\033[0m" : "", last ? "\n" : "");
+}
+
+void xi_table_print(struct xi_table *t)
+{
+    int widths[16] = {0};
+    int pretty = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+
+    if (t == NULL)
+        return;
+    for (size_t i = 0; i < t->n; i++) {
+        int w = t->cells[i] ? (int)strlen(t->cells[i]) : 0, column = (int)(i % (size_t)t->columns);
+        if (column < 16 && w > widths[column])
+            widths[column] = w;
+    }
+    for (size_t i = 0; i < t->n; i++) {
+        print_cell(t, i, widths, pretty && i < (size_t)t->columns);
+        free(t->cells[i]);
+    }
+    free(t->cells);
+    free(t);
+}
+
+void xi_print_json(const json_t *value)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(7));
+
+    if (text != NULL)
+        (void)puts(text);
+    free(text);
+}
+
+static void print_detections(const json_t *list)
+{
+    struct xi_table *t = xi_table_new(3);
+    size_t i;
+    json_t *d;
+
+    xi_table_cell(t, "LABEL");
+    xi_table_cell(t, "SCORE");
+    xi_table_cell(t, "BOX (x0 y0 x1 y1, pixels)");
+    json_array_foreach((json_t *)(uintptr_t)list, i, d)
+    {
+        const json_t *box = json_object_get(d, "box");
+        const char *label = json_string_value(json_object_get(d, "label"));
+        xi_table_cell(t, "%s", label ? label : "?");
+        xi_table_cell(t, "%.2f", json_number_value(json_object_get(d, "score")));
+        xi_table_cell(t, "%4.0f %4.0f %4.0f %4.0f", json_number_value(json_array_get(box, 0)),
+                      json_number_value(json_array_get(box, 1)),
+                      json_number_value(json_array_get(box, 2)),
+                      json_number_value(json_array_get(box, 3)));
+    }
+    xi_table_print(t);
+    if (json_array_size(list) == 0)
+        (void)printf("(nothing found)\n");
+}
+
+static void print_classes(const json_t *list)
+{
+    struct xi_table *t = xi_table_new(2);
+    size_t i;
+    json_t *c;
+
+    xi_table_cell(t, "LABEL");
+    xi_table_cell(t, "SCORE");
+    json_array_foreach((json_t *)(uintptr_t)list, i, c)
+    {
+        const char *label = json_string_value(json_object_get(c, "label"));
+        xi_table_cell(t, "%s", label ? label : "?");
+        xi_table_cell(t, "%.3f", json_number_value(json_object_get(c, "score")));
+    }
+    xi_table_print(t);
+}
+
+static void print_tensor(const json_t *tensor)
+{
+    const json_t *data = json_object_get(tensor, "data");
+    size_t n = json_array_size(data), show = n < 8 ? n : 8;
+    char *shape = json_dumps(json_object_get(tensor, "shape"), JSON_COMPACT);
+
+    (void)printf("%s  %s %s  [", json_string_value(json_object_get(tensor, "name")),
+                 json_string_value(json_object_get(tensor, "datatype")), shape ? shape : "");
+    for (size_t i = 0; i < show; i++) {
+        const json_t *v = json_array_get(data, i);
+        if (json_is_string(v))
+            (void)printf(i ? ", %s" : "%s", json_string_value(v));
+        else
+            (void)printf(i ? ", %g" : "%g", json_number_value(v));
+    }
+    (void)printf(n > show ? ", … %zu in all]\n" : "]\n", n);
+    free(shape);
+}
+
+void xi_print_answer(const json_t *answer)
+{
+    const json_t *outputs = json_object_get(answer, "outputs");
+    const json_t *value;
+    const char *key;
+    size_t i;
+    json_t *item;
+
+    if (json_is_array(outputs)) {
+        json_array_foreach((json_t *)(uintptr_t)outputs, i, item) print_tensor(item);
+        return;
+    }
+    json_object_foreach((json_t *)(uintptr_t)outputs, key, item)
+    {
+        value = item;
+        if (strcmp(key, "detections") == 0)
+            print_detections(value);
+        else if (strcmp(key, "classes") == 0)
+            print_classes(value);
+        else {
+            char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+            (void)printf("%s: %s\n", key, text ? text : "");
+            free(text);
+        }
+    }
+}

@@ -1,0 +1,194 @@
+/* verb_list.c: ls (packages), ps (sessions), unload, version, help. */
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli/cli.h"
+
+static const char *text_of(const json_t *o, const char *key)
+{
+    const char *s = json_string_value(json_object_get(o, key));
+
+    return s ? s : "";
+}
+
+static double number_of(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+/* GET path, then hand out its array `key`. */
+static enum xi_rc get_list(struct xi_cli *cli, const char *path, const char *key, json_t **ret_doc,
+                           const json_t **ret_list)
+{
+    enum xi_rc rc = xi_cli_connect(cli);
+
+    if (rc == XI_OK)
+        rc = xi_client_json(cli->client, "GET", path, NULL, ret_doc, &cli->err);
+    if (rc == XI_OK)
+        *ret_list = json_object_get(*ret_doc, key);
+    return rc;
+}
+
+static void print_rows(const struct xi_cli *cli, const json_t *list, const char *id_key,
+                       void (*row)(struct xi_table *t, const json_t *item), struct xi_table *t)
+{
+    size_t i;
+    json_t *item;
+
+    json_array_foreach((json_t *)(uintptr_t)list, i, item)
+    {
+        if (cli->json)
+            xi_print_json(item);
+        else if (cli->quiet)
+            (void)puts(text_of(item, id_key));
+        else
+            row(t, item);
+    }
+    if (cli->json || cli->quiet)
+        return;
+    xi_table_print(t);
+}
+
+static struct xi_table *table_with(int columns, const char *const *heads)
+{
+    struct xi_table *t = xi_table_new(columns);
+
+    for (int i = 0; i < columns; i++)
+        xi_table_cell(t, "%s", heads[i]);
+    return t;
+}
+
+static void package_row(struct xi_table *t, const json_t *p)
+{
+    char size[16];
+
+    xi_table_cell(t, "%s", text_of(p, "name"));
+    xi_table_cell(t, "%s", text_of(p, "version"));
+    xi_table_cell(t, "%s", xi_bytes_text(size, number_of(p, "bytes")));
+    xi_table_cell(t, "%.12s", text_of(p, "digest"));
+    xi_table_cell(t, "%s", text_of(p, "description"));
+}
+
+static enum xi_rc run_ls(struct xi_cli *cli)
+{
+    static const char *const heads[] = {"NAME", "VERSION", "SIZE", "DIGEST", "DESCRIPTION"};
+    json_t *doc = NULL;
+    const json_t *list = NULL;
+    enum xi_rc rc = get_list(cli, "/v1/packages", "packages", &doc, &list);
+
+    if (rc == XI_OK)
+        print_rows(cli, list, "digest", package_row,
+                   cli->json || cli->quiet ? NULL : table_with(5, heads));
+    json_decref(doc);
+    return rc;
+}
+
+static void session_row(struct xi_table *t, const json_t *s)
+{
+    char size[16];
+    const json_t *latency = json_object_get(json_object_get(s, "latency_us"), "p50");
+
+    xi_table_cell(t, "%s", text_of(s, "name"));
+    xi_table_cell(t, "%s", text_of(s, "version"));
+    xi_table_cell(t, "%s", text_of(s, "state"));
+    xi_table_cell(t, "%s", text_of(s, "engine"));
+    xi_table_cell(t, "%s", text_of(s, "device"));
+    xi_table_cell(t, "%s", xi_bytes_text(size, number_of(s, "memory")));
+    xi_table_cell(t, "%.0f", number_of(s, "requests"));
+    xi_table_cell(t, "%.1f ms", json_number_value(latency) / 1000.0);
+    xi_table_cell(t, "%s", text_of(s, "isolation"));
+    xi_table_cell(t, "%.8s", text_of(s, "id"));
+}
+
+static enum xi_rc run_ps(struct xi_cli *cli)
+{
+    static const char *const heads[] = {"NAME",   "VERSION",  "STATE", "ENGINE",    "DEVICE",
+                                        "MEMORY", "REQUESTS", "P50",   "ISOLATION", "ID"};
+    json_t *doc = NULL;
+    const json_t *list = NULL;
+    enum xi_rc rc = get_list(cli, "/v1/models", "models", &doc, &list);
+
+    if (rc == XI_OK)
+        print_rows(cli, list, "id", session_row,
+                   cli->json || cli->quiet ? NULL : table_with(10, heads));
+    json_decref(doc);
+    return rc;
+}
+
+static enum xi_rc run_unload(struct xi_cli *cli)
+{
+    json_t *doc = NULL, *body = NULL;
+    char freed[16];
+    int is_id = strlen(cli->words[0]) == XI_UUID_TEXT && cli->words[0][8] == '-';
+    enum xi_rc rc = xi_cli_connect(cli);
+
+    if (rc != XI_OK)
+        return rc;
+    body = json_pack("{s:s}", is_id ? "id" : "name", cli->words[0]);
+    rc = xi_client_json(cli->client, "POST", "/v1/control/unload", body, &doc, &cli->err);
+    json_decref(body);
+    if (rc == XI_OK && cli->json)
+        xi_print_json(doc);
+    else if (rc == XI_OK)
+        xi_note(cli, "unloaded %s, %s given back", text_of(doc, "name"),
+                xi_bytes_text(freed, number_of(doc, "freed")));
+    json_decref(doc);
+    return rc;
+}
+
+static enum xi_rc run_version(struct xi_cli *cli)
+{
+    if (cli->json)
+        (void)printf("{\"version\":\"%s\"}\n", XI_VERSION);
+    else
+        (void)printf("xinfer %s\n", XI_VERSION);
+    return XI_OK;
+}
+
+static enum xi_rc explain_code(struct xi_cli *cli, const char *word)
+{
+    int number = -(int)strtol(word + 3, NULL, 10);
+
+    if (!xi_rc_known(number))
+        return xi_fail(&cli->err, XI_ENOENT, "there is no error %.20s", word);
+    enum xi_rc rc = (enum xi_rc)number;
+    (void)printf("%s  %s\n  name %s, HTTP status %d, gRPC status %d, exit code %d\n",
+                 xi_rc_code(rc), xi_rc_title(rc), xi_rc_name(rc), xi_rc_http(rc), xi_rc_grpc(rc),
+                 xi_rc_exit(rc));
+    return XI_OK;
+}
+
+static enum xi_rc run_help(struct xi_cli *cli)
+{
+    const struct xi_verb *verb = NULL;
+
+    if (cli->n_words == 1 && strncmp(cli->words[0], "XI-", 3) == 0)
+        return explain_code(cli, cli->words[0]);
+    if (cli->n_words == 1 && (verb = xi_verb_find(cli->words[0])) == NULL)
+        return xi_fail(&cli->err, XI_EUSAGE, "\"%.40s\" is not a command", cli->words[0]);
+    xi_cli_help(verb);
+    return XI_OK;
+}
+
+const struct xi_verb xi_verb_ls = {
+    .name = "ls", .usage = "", .summary = "list the packages that are installed", .run = run_ls};
+const struct xi_verb xi_verb_ps = {
+    .name = "ps",
+    .usage = "",
+    .summary = "list the sessions: what is loaded, in which state, how busy",
+    .run = run_ps};
+const struct xi_verb xi_verb_unload = {.name = "unload",
+                                       .usage = "NAME|ID",
+                                       .summary =
+                                           "end a session: finish its requests, free its memory",
+                                       .min_words = 1,
+                                       .max_words = 1,
+                                       .run = run_unload};
+const struct xi_verb xi_verb_version = {
+    .name = "version", .usage = "", .summary = "print the version", .run = run_version};
+const struct xi_verb xi_verb_help = {.name = "help",
+                                     .usage = "[COMMAND|XI-NNNN]",
+                                     .summary = "explain a command or an error code",
+                                     .max_words = 1,
+                                     .run = run_help};
