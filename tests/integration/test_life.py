@@ -27,7 +27,8 @@ def test_starts_again_on_its_own_state_after_kill(daemon):
 
 def test_a_port_in_use_is_named(daemon, new_daemon):
     second = new_daemon()
-    said = run_program("xinferd", "--listen", "127.0.0.1:%d" % daemon.port, "--state", second.state)
+    said = run_program("xinferd", "--listen", "127.0.0.1:%d" % daemon.port, "--state", second.state,
+                       timeout=10)
     assert said.rc != 0
     assert str(daemon.port) in said.stderr
     assert daemon.get("/v1/health/live").status == 200
@@ -35,7 +36,7 @@ def test_a_port_in_use_is_named(daemon, new_daemon):
 
 def test_a_second_daemon_on_the_same_state_is_refused(daemon, new_daemon):
     said = run_program("xinferd", "--listen", "127.0.0.1:%d" % new_daemon().port,
-                       "--state", daemon.state)
+                       "--state", daemon.state, timeout=10)
     assert said.rc != 0
     assert daemon.state in said.stderr or "another" in said.stderr
     assert daemon.get("/v1/health/live", unix=True).status == 200
