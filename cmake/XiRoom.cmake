@@ -72,8 +72,7 @@ function(xi_engine name)
   target_link_libraries(xinfer_engine_${name} PRIVATE ${R_LIBS})
   target_link_options(xinfer_engine_${name} PRIVATE
     -Wl,--version-script=${CMAKE_SOURCE_DIR}/src/backends/engine.map)
-  set_target_properties(xinfer_engine_${name} PROPERTIES
-    LIBRARY_OUTPUT_DIRECTORY ${XI_PLUGIN_DIR} INSTALL_RPATH "$ORIGIN/${name}")
+  set_target_properties(xinfer_engine_${name} PROPERTIES LIBRARY_OUTPUT_DIRECTORY ${XI_PLUGIN_DIR})
   if(CMAKE_CURRENT_SOURCE_DIR MATCHES "^${CMAKE_SOURCE_DIR}/src/")
     add_dependencies(programs xinfer_engine_${name})
     # Beside bin, not in an architecture's folder: programs find engines in ../lib/xinfer.
