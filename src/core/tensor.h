@@ -10,6 +10,9 @@
 #include "base/status.h"
 #include "xinfer/types.h"
 
+/* What a request wants back (bits): a flow's answer, its annotated picture, the models' tensors. */
+enum { XI_ANSWER_JSON = 1, XI_ANSWER_PICTURE = 2, XI_ANSWER_TENSORS = 4 };
+
 /* Bytes of one element; 0 for BYTES and UNKNOWN. */
 size_t xi_dtype_bytes(enum xi_dtype dtype);
 const char *xi_dtype_name(enum xi_dtype dtype); /* "FP32"; "UNKNOWN" for numbers not in the table */

@@ -49,9 +49,6 @@ int xi_flow_draws(const struct xi_flow *flow); /* it can answer with a picture *
 struct xi_flow_run *xi_flow_run_new(const struct xi_flow *flow); /* NULL: memory is out */
 void xi_flow_run_free(struct xi_flow_run *run);
 
-/* What the caller wants back (bits). */
-enum { XI_ANSWER_JSON = 1, XI_ANSWER_PICTURE = 2, XI_ANSWER_TENSORS = 4 };
-
 struct xi_flow_timing {
     uint64_t pre_ns, infer_ns, post_ns;
 };
