@@ -25,8 +25,8 @@ build: deps ## build xinferd, xinfer, xinfer-host and the engines
 zoo: build ## pack the zoo's models: build/zoo/object-detector.xpkg
 	@tools/pack-zoo
 
-run: zoo ## show it: detect objects in a photograph (PICTURE=path for your own)
-	@tools/run-demo $(PICTURE)
+run: zoo ## show it: detect objects in photographs (PICTURE=path for your own)
+	@tools/run-demo $(if $(PICTURE),'$(PICTURE)')
 
 test: deps-test ## run all tests, plain and under sanitizers; ends with the count
 	@tools/test
