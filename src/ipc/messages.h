@@ -6,14 +6,16 @@
 #ifndef XI_IPC_MESSAGES_H
 #define XI_IPC_MESSAGES_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/limits.h"
+#include "base/status.h"
 #include "core/tensor.h"
 
-#define XI_LINK_MAGIC 0x4b4c4958u /* "XILK" */
-#define XI_LINK_MAJOR 1 /* must be equal */
-#define XI_LINK_MINOR 0
+#define XI_LINK_MAGIC  0x4b4c4958u /* "XILK" */
+#define XI_LINK_MAJOR  1           /* must be equal */
+#define XI_LINK_MINOR  0
 #define XI_MESSAGE_MAX (128u * 1024u)
 
 enum xi_msg_type {
@@ -117,10 +119,10 @@ struct xi_msg_load {
     uint32_t session, lane_count;
     uint32_t threads, max_batch;
     uint32_t run_golden, reserved;
-    char variant[64];      /* "" : the first that loads */
-    char device[32];       /* "" : the engine's first */
-    char link_dir[512];    /* manifest.json and the package's files, hard-linked */
-    char cache_dir[512];   /* compiled-model cache, writable during load; "" : none */
+    char variant[64];    /* "" : the first that loads */
+    char device[32];     /* "" : the engine's first */
+    char link_dir[512];  /* manifest.json and the package's files, hard-linked */
+    char cache_dir[512]; /* compiled-model cache, writable during load; "" : none */
 };
 
 enum xi_segment_use { XI_SEGMENT_INPUT = 0, XI_SEGMENT_OUTPUT = 1 };
@@ -145,5 +147,10 @@ void xi_msg_head_set(void *message, enum xi_msg_type type, uint32_t bytes);
 /* Magic, equal major, known type, length as received and at least what the type needs (with the
  * tail that its counts promise). EPROTO; EVERSION for another major. */
 enum xi_rc xi_msg_check(const void *message, size_t bytes, struct xi_err *err) XI_MUST_CHECK;
+/* The tail of a checked LOADED. The arrays are the caller's (xi_signature_fini). ENOMEM. */
+enum xi_rc xi_msg_signature(const struct xi_msg_loaded *m, struct xi_signature *ret,
+                            struct xi_err *err) XI_MUST_CHECK;
+/* A LOADED with head, counts and tail filled in; free() it. NULL when memory is out. */
+struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *signature);
 
 #endif

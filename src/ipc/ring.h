@@ -19,9 +19,9 @@ struct xi_ring_shared; /* what lies at the start of the memory */
 struct xi_ring {
     struct xi_ring_shared *shared;
     uint8_t *data;
-    uint64_t mask;  /* data bytes - 1 */
-    uint64_t mine;  /* private copy of the index this side moves */
-    uint64_t peer;  /* last checked value of the other side's */
+    uint64_t mask; /* data bytes - 1 */
+    uint64_t mine; /* private copy of the index this side moves */
+    uint64_t peer; /* last checked value of the other side's */
 };
 
 /* Bytes of shared memory that a ring of data_bytes (a power of two, ≥ 2 × XI_RING_RECORD_MAX)

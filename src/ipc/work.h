@@ -15,11 +15,11 @@
 #include "core/tensor.h"
 
 enum xi_work_op {
-    XI_WORK_ALL = 1,     /* pre, infer and post in one grant */
-    XI_WORK_PRE = 2,     /* stages for accelerators: same format */
+    XI_WORK_ALL = 1, /* pre, infer and post in one grant */
+    XI_WORK_PRE = 2, /* stages for accelerators: same format */
     XI_WORK_INFER = 3,
     XI_WORK_POST = 4,
-    XI_WORK_RELEASE = 5  /* no requests; `release` names an output the daemon is done with */
+    XI_WORK_RELEASE = 5 /* no requests; `release` names an output the daemon is done with */
 };
 
 /* A run of bytes in a segment. */
@@ -30,10 +30,10 @@ struct xi_mem_ref {
 };
 
 enum xi_part_kind {
-    XI_PART_TENSOR = 0,  /* dtype and dims say what it is; index is the model's port */
-    XI_PART_BYTES = 1,   /* input of a flow: an encoded picture, sound, file */
-    XI_PART_JSON = 2,    /* a flow's answer */
-    XI_PART_PICTURE = 3  /* an annotated picture (JPEG) */
+    XI_PART_TENSOR = 0, /* dtype and dims say what it is; index is the model's port */
+    XI_PART_BYTES = 1,  /* input of a flow: an encoded picture, sound, file */
+    XI_PART_JSON = 2,   /* a flow's answer */
+    XI_PART_PICTURE = 3 /* an annotated picture (JPEG) */
 };
 
 /* An input or an output. */
@@ -93,11 +93,9 @@ enum xi_rc xi_work_open(const void *record, size_t bytes, struct xi_work_view *r
                         struct xi_err *err) XI_MUST_CHECK;
 /* The next request; ENOENT after the last. */
 enum xi_rc xi_work_next(struct xi_work_view *view, struct xi_work_request *ret,
-                        struct xi_part ret_parts[XI_TENSORS_MAX],
-                        struct xi_err *err) XI_MUST_CHECK;
+                        struct xi_part ret_parts[XI_TENSORS_MAX], struct xi_err *err) XI_MUST_CHECK;
 enum xi_rc xi_done_open(const void *record, size_t bytes, struct xi_done *ret,
-                        struct xi_part ret_parts[XI_TENSORS_MAX],
-                        struct xi_err *err) XI_MUST_CHECK;
+                        struct xi_part ret_parts[XI_TENSORS_MAX], struct xi_err *err) XI_MUST_CHECK;
 
 /* Is the part inside a segment of segment_bytes, with a sane rank, dtype and byte count? EPROTO */
 enum xi_rc xi_part_check(const struct xi_part *part, uint64_t segment_bytes,

@@ -29,8 +29,8 @@ struct xi_host_exit {
  * when the host dies meanwhile. */
 struct xi_reply {
     struct xi_done done;
-    struct xi_part parts[XI_TENSORS_MAX];         /* done.n_parts, checked */
-    struct xi_segment *segments[XI_TENSORS_MAX];  /* one reference each */
+    struct xi_part parts[XI_TENSORS_MAX];        /* done.n_parts, checked */
+    struct xi_segment *segments[XI_TENSORS_MAX]; /* one reference each */
     struct xi_host *host;
     uint32_t lane;
 };
@@ -60,11 +60,11 @@ struct xi_host_events {
 
 struct xi_host_spec {
     enum xi_host_role role;
-    const char *label;        /* for the log: "night#3f2a" */
-    const char *program;      /* path of xinfer-host */
-    const char *plugin_dir;   /* engines lie there */
-    const char *engine;       /* PROBE, RUN: which plugin */
-    const char *engine_libs;  /* vendor libraries; "" : the plugin's own search */
+    const char *label;                /* for the log: "night#3f2a" */
+    const char *program;              /* path of xinfer-host */
+    const char *plugin_dir;           /* engines lie there */
+    const char *engine;               /* PROBE, RUN: which plugin */
+    const char *engine_libs;          /* vendor libraries; "" : the plugin's own search */
     const char *link_dir, *cache_dir; /* RUN; what the sandbox opens */
     int archive_fd, staging_fd;       /* INSTALL; borrowed */
     uint64_t data_limit_bytes;        /* RLIMIT_DATA; 0: none */

@@ -8,8 +8,11 @@
 
 #include <stdint.h>
 
+#include "base/limits.h"
 #include "base/platform/memory.h"
 #include "base/status.h"
+
+#define XI_SHM_SPARE_BYTES (128 * XI_MIB)
 
 struct xi_shm;
 
@@ -29,13 +32,16 @@ struct xi_slot {
     uint32_t refs;
 };
 
-/* budget_bytes bounds all input memory; a tenant takes at most a quarter, unless it is alone. */
+/* budget_bytes (at least XI_SEGMENT_BYTES) bounds all input segments together. While several
+ * tenants hold slots, each takes at most a quarter. An emptied segment is kept for the next
+ * request (one shared one, and larger ones up to XI_SHM_SPARE_BYTES, per tenant) until the budget
+ * needs it or xi_shm_trim finds it still unused. */
 struct xi_shm *xi_shm_new(uint64_t budget_bytes);
 void xi_shm_free(struct xi_shm *shm); /* no slot may be out */
 /* A slot for `bytes` of this tenant with one reference. EAGAIN: budget in use now; ETOOBIG: never;
  * ENOMEM. */
-enum xi_rc xi_shm_take(struct xi_shm *shm, const char *tenant, uint64_t bytes,
-                       struct xi_slot **ret, struct xi_err *err) XI_MUST_CHECK;
+enum xi_rc xi_shm_take(struct xi_shm *shm, const char *tenant, uint64_t bytes, struct xi_slot **ret,
+                       struct xi_err *err) XI_MUST_CHECK;
 void xi_slot_get(struct xi_slot *slot);
 void xi_slot_put(struct xi_slot *slot); /* NULL is fine */
 /* A writable segment for one host's outputs, outside the input budget. */
@@ -43,6 +49,17 @@ enum xi_rc xi_segment_output(struct xi_shm *shm, uint64_t bytes, struct xi_segme
                              struct xi_err *err) XI_MUST_CHECK;
 void xi_segment_get(struct xi_segment *segment);
 void xi_segment_put(struct xi_segment *segment); /* the last one unmaps and closes */
+
+/* Closes the empty segments that were empty at the last call too. Call it every few seconds. */
+void xi_shm_trim(struct xi_shm *shm);
+/* Hears of each input segment just before it is closed; hosts unmap theirs then. In a list of the
+ * shm's until removed. */
+struct xi_shm_watch {
+    void (*closing)(struct xi_shm_watch *watch, uint32_t segment_id);
+    struct xi_shm_watch *prev, *next;
+};
+void xi_shm_watch_add(struct xi_shm *shm, struct xi_shm_watch *watch);
+void xi_shm_watch_remove(struct xi_shm *shm, struct xi_shm_watch *watch);
 
 struct xi_shm_stats {
     uint64_t budget_bytes, used_bytes, segment_bytes;

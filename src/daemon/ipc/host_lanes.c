@@ -1,0 +1,319 @@
+/* host_lanes.c: work to a host's lanes and completions back. Nothing here allocates, locks or
+ * makes a system call per request, but for the two eventfds when the other side sleeps. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/platform/process.h"
+#include "daemon/ipc/host_impl.h"
+
+static enum xi_rc lane_memory(struct xi_lane_link *lane, struct xi_err *err)
+{
+    uint64_t each = xi_ring_footprint(XI_LANE_RING_BYTES);
+    enum xi_rc rc = xi_memory_create("xinfer-lane", 2 * each, 0, &lane->fd, &lane->map, err);
+
+    if (rc != XI_OK)
+        return rc;
+    uint8_t *base = lane->map.base;
+    xi_ring_create(base, XI_LANE_RING_BYTES);
+    xi_ring_create(base + each, XI_LANE_RING_BYTES);
+    rc = xi_ring_attach(&lane->submit, base, each, err);
+    if (rc == XI_OK)
+        rc = xi_ring_attach(&lane->complete, base + each, each, err);
+    return rc;
+}
+
+static void close_lane(struct xi_lane_link *lane)
+{
+    if (lane == NULL)
+        return;
+    xi_map_close(&lane->map);
+    xi_fd_close(&lane->fd);
+    xi_fd_close(&lane->submit_fd);
+    free(lane->owed);
+    free(lane);
+}
+
+static enum xi_rc open_lane(struct xi_host *host, uint32_t index, struct xi_err *err)
+{
+    struct xi_msg_lane m = {.lane = index,
+                            .submit_bytes = xi_ring_footprint(XI_LANE_RING_BYTES),
+                            .complete_bytes = xi_ring_footprint(XI_LANE_RING_BYTES)};
+    struct xi_lane_link *lane = calloc(1, sizeof *lane);
+    enum xi_rc rc;
+
+    if (lane == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a lane");
+    lane->fd = -1;
+    lane->submit_fd = xi_wake_new();
+    if (lane->submit_fd < 0) {
+        rc = xi_fail(err, XI_EFDS, "no descriptor for a lane");
+        goto failed;
+    }
+    rc = lane_memory(lane, err);
+    if (rc != XI_OK)
+        goto failed;
+    int fds[3] = {lane->fd, lane->submit_fd, host->complete_fd};
+    rc = xi_host_send(host, &m, XI_MSG_LANE, sizeof m, fds, 3, err);
+    if (rc != XI_OK)
+        goto failed;
+    host->lanes[index] = lane;
+    host->n_lanes = index + 1;
+    return XI_OK;
+failed:
+    close_lane(lane);
+    return rc;
+}
+
+enum xi_rc xi_host_lanes_open(struct xi_host *host, uint32_t count, struct xi_err *err)
+{
+    for (uint32_t i = host->n_lanes; i < count; i++) {
+        enum xi_rc rc = open_lane(host, i, err);
+        if (rc != XI_OK)
+            return rc;
+    }
+    return XI_OK;
+}
+
+void xi_host_lanes_close(struct xi_host *host)
+{
+    for (uint32_t i = 0; i < host->n_lanes; i++) {
+        close_lane(host->lanes[i]);
+        host->lanes[i] = NULL;
+    }
+    host->n_lanes = 0;
+}
+
+/* ---- releases ---- */
+
+/* 1 when it is in the ring. */
+static int push_release(struct xi_host *host, struct xi_lane_link *lane,
+                        const struct xi_mem_ref *mem)
+{
+    struct xi_work_head head = {.op = XI_WORK_RELEASE, .release = *mem};
+    enum xi_rc rc = xi_ring_push(&lane->submit, &head, sizeof head);
+
+    if (rc == XI_EPROTO)
+        xi_host_broke(host, "a lane's index makes no sense");
+    return rc == XI_OK;
+}
+
+static void owe(struct xi_host *host, struct xi_lane_link *lane, const struct xi_mem_ref *mem)
+{
+    if (lane->n_owed == lane->cap_owed) {
+        uint32_t cap = lane->cap_owed ? 2 * lane->cap_owed : 64;
+        struct xi_mem_ref *more = realloc(lane->owed, cap * sizeof *more);
+        if (more == NULL) {
+            xi_host_give_up(host, "no memory to keep what it must get back");
+            return;
+        }
+        lane->owed = more;
+        lane->cap_owed = cap;
+    }
+    lane->owed[lane->n_owed++] = *mem;
+}
+
+static void pay_owed(struct xi_host *host, struct xi_lane_link *lane)
+{
+    while (lane->n_owed > 0 && push_release(host, lane, &lane->owed[lane->n_owed - 1]))
+        lane->n_owed--;
+}
+
+/* Not signalled: a sleeping lane takes its memory back with its next work, which comes behind. */
+static void give_back(struct xi_host *host, uint32_t lane_index, const struct xi_mem_ref *mem)
+{
+    struct xi_lane_link *lane = host->lanes[lane_index];
+
+    if (lane->n_owed > 0 || !push_release(host, lane, mem))
+        owe(host, lane, mem);
+}
+
+void xi_reply_release(struct xi_reply *reply)
+{
+    struct xi_host *host = reply->host;
+
+    if (host == NULL)
+        return;
+    for (uint32_t i = 0; i < reply->done.n_parts; i++) {
+        if (host->state <= XI_HOST_ENDING && host->n_lanes > reply->lane)
+            give_back(host, reply->lane, &reply->parts[i].mem);
+        xi_segment_put(reply->segments[i]);
+        reply->segments[i] = NULL;
+    }
+    reply->done.n_parts = 0;
+    reply->host = NULL;
+    xi_host_deref(host);
+}
+
+/* ---- submit ---- */
+
+static size_t item_bytes(const struct xi_work_item *item)
+{
+    return sizeof item->request + item->request.n_parts * sizeof *item->parts;
+}
+
+static enum xi_rc may_submit(const struct xi_host *host, uint32_t lane, uint32_t n_items,
+                             struct xi_err *err)
+{
+    XI_ASSERT(n_items >= 1 && n_items <= XI_BATCH_MAX);
+    if (host->state != XI_HOST_RUNS)
+        return xi_fail(err, XI_EHOST, "host is ending");
+    XI_ASSERT(lane < host->n_lanes);
+    if (host->lanes[lane]->n_in_flight + n_items > XI_LANE_IN_FLIGHT_MAX)
+        return xi_fail(err, XI_EAGAIN, "%u requests in flight on one lane",
+                       host->lanes[lane]->n_in_flight);
+    return XI_OK;
+}
+
+enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_work_op op,
+                          const struct xi_work_item *items, uint32_t n_items, struct xi_err *err)
+{
+    struct xi_work_head head = {.op = (uint16_t)op, .n_requests = (uint16_t)n_items};
+    uint8_t record[XI_RING_RECORD_MAX];
+    size_t n = sizeof head;
+    enum xi_rc rc = may_submit(host, lane_index, n_items, err);
+
+    if (rc != XI_OK)
+        return rc;
+    struct xi_lane_link *lane = host->lanes[lane_index];
+    memcpy(record, &head, sizeof head);
+    for (uint32_t i = 0; i < n_items; i++) {
+        const struct xi_work_item *item = &items[i];
+        if (n + item_bytes(item) > sizeof record)
+            return xi_fail(err, XI_ETOOBIG, "batch of %u requests is over %zu bytes of record",
+                           n_items, sizeof record);
+        for (uint32_t p = 0; p < item->request.n_parts && rc == XI_OK; p++)
+            rc = xi_host_show_input(host, item->segments[p], err);
+        if (rc != XI_OK)
+            return rc;
+        size_t parts = item->request.n_parts * sizeof *item->parts;
+        memcpy(record + n, &item->request, sizeof item->request);
+        memcpy(record + n + sizeof item->request, item->parts, parts);
+        n += sizeof item->request + parts;
+    }
+    pay_owed(host, lane);
+    rc = xi_ring_push(&lane->submit, record, n);
+    if (rc == XI_EPROTO)
+        xi_host_broke(host, "a lane's index makes no sense");
+    if (rc != XI_OK)
+        return xi_fail(err, rc == XI_EAGAIN ? rc : XI_EHOST, "lane does not take work");
+    for (uint32_t i = 0; i < n_items; i++)
+        lane->in_flight[lane->n_in_flight++] = (struct xi_in_flight){.id = items[i].request.id};
+    if (xi_ring_must_wake(&lane->submit))
+        xi_wake_signal(lane->submit_fd);
+    return XI_OK;
+}
+
+/* ---- completions ---- */
+
+static struct xi_in_flight *find_in_flight(struct xi_lane_link *lane, uint64_t id)
+{
+    for (uint32_t i = 0; i < lane->n_in_flight; i++)
+        if (lane->in_flight[i].id == id)
+            return &lane->in_flight[i];
+    return NULL;
+}
+
+static int accept_id(struct xi_host *host, struct xi_lane_link *lane, const struct xi_done *done)
+{
+    struct xi_in_flight *f = find_in_flight(lane, done->id);
+
+    if (f == NULL || f->next_seq != done->seq) {
+        xi_host_broke(host, f == NULL ? "a completion that was not asked for"
+                                      : "a completion out of its order");
+        return 0;
+    }
+    if (done->flags == XI_DONE_MORE && !xi_rate_allows(&host->partials, XI_HOST_PARTIALS_PER_S)) {
+        xi_host_broke(host, "a flood of partial completions");
+        return 0;
+    }
+    f->next_seq++;
+    if (done->flags == XI_DONE_FINAL)
+        *f = lane->in_flight[--lane->n_in_flight];
+    return 1;
+}
+
+/* References to the segments of all parts, or none. */
+static int accept_parts(struct xi_host *host, struct xi_reply *reply)
+{
+    struct xi_err err;
+
+    for (uint32_t i = 0; i < reply->done.n_parts; i++) {
+        struct xi_segment *s = xi_host_output_find(host, reply->parts[i].mem.segment);
+        if (s == NULL) {
+            xi_host_broke(host, "an output in a segment that is not its own");
+            return 0;
+        }
+        if (xi_part_check(&reply->parts[i], s->map.bytes, &err) != XI_OK) {
+            xi_host_broke(host, err.msg);
+            return 0;
+        }
+        reply->segments[i] = s;
+    }
+    for (uint32_t i = 0; i < reply->done.n_parts; i++)
+        xi_segment_get(reply->segments[i]);
+    return 1;
+}
+
+/* 0: the host was given up. */
+static int deliver(struct xi_host *host, uint32_t lane_index, const void *record, size_t bytes)
+{
+    struct xi_lane_link *lane = host->lanes[lane_index];
+    struct xi_reply reply;
+    struct xi_err err;
+
+    if (xi_done_open(record, bytes, &reply.done, reply.parts, &err) != XI_OK) {
+        xi_host_broke(host, err.msg);
+        return 0;
+    }
+    if (!accept_parts(host, &reply))
+        return 0;
+    reply.host = host;
+    reply.lane = lane_index;
+    host->refs++;
+    if (!accept_id(host, lane, &reply.done)) {
+        xi_reply_release(&reply);
+        return 0;
+    }
+    if (host->events.done != NULL)
+        host->events.done(host->events.ctx, host, lane_index, &reply);
+    else
+        xi_reply_release(&reply);
+    return 1;
+}
+
+/* Completions of one lane; *left counts down. 0: the host was given up. */
+static int read_lane(struct xi_host *host, uint32_t index, uint32_t *left)
+{
+    uint8_t record[sizeof(struct xi_done) + XI_TENSORS_MAX * sizeof(struct xi_part)];
+    struct xi_lane_link *lane = host->lanes[index];
+    size_t bytes = 0;
+
+    while (*left > 0) {
+        enum xi_rc rc = xi_ring_pop(&lane->complete, record, sizeof record, &bytes);
+        if (rc == XI_EAGAIN) {
+            if (!xi_ring_may_sleep(&lane->complete))
+                return 1;
+            continue;
+        }
+        if (rc != XI_OK) {
+            xi_host_broke(host, "a completion record that makes no sense");
+            return 0;
+        }
+        --*left;
+        if (!deliver(host, index, record, bytes))
+            return 0;
+    }
+    return 1;
+}
+
+int xi_host_read_lanes(struct xi_host *host, uint32_t max)
+{
+    uint32_t left = max;
+
+    for (uint32_t i = 0; i < host->n_lanes; i++)
+        if (host->lied || !read_lane(host, i, &left))
+            return 0;
+    if (left == max && !xi_rate_allows(&host->empty_wakes, XI_HOST_EMPTY_WAKES_PER_S))
+        xi_host_broke(host, "a flood of empty wake-ups");
+    return left == 0;
+}
