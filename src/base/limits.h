@@ -60,4 +60,8 @@
 #define XI_SESSIONS_MAX 1024
 #define XI_QUEUE_MAX    1024
 
+/* Store */
+#define XI_STORE_JOBS_MAX 1024 /* waiting for its thread */
+#define XI_UPLOADS_MAX    8    /* packages on their way in */
+
 #endif

@@ -192,6 +192,14 @@ void xi_record_fini(struct xi_package_record *record)
     *record = (struct xi_package_record){0};
 }
 
+void xi_record_free(struct xi_package_record *record)
+{
+    if (record == NULL)
+        return;
+    xi_record_fini(record);
+    free(record);
+}
+
 /* ---- rules ---- */
 
 static int is_word(const char *s)

@@ -80,6 +80,8 @@ struct xi_package_record {
 enum xi_rc xi_record_alloc(struct xi_package_record *record, struct xi_err *err) XI_MUST_CHECK;
 /* Frees the arrays and zeroes the record; a zeroed one is fine. */
 void xi_record_fini(struct xi_package_record *record);
+/* Of a record that stands on the heap; NULL is fine. */
+void xi_record_free(struct xi_package_record *record);
 
 /* Every rule a decoded record satisfies. EPROTO names the field. */
 enum xi_rc xi_record_check(const struct xi_package_record *record,
