@@ -24,27 +24,49 @@ struct xi_store;
  * EDISK when it cannot be written. */
 enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret,
                          struct xi_err *err) XI_MUST_CHECK;
-void xi_store_close(struct xi_store *store); /* finishes what is queued, joins the thread */
+/* Finishes what is queued, joins the thread, answers every call that still waits (installs with
+ * EDRAIN); the loop must turn once more to free it. Uploads that go on must still be aborted. */
+void xi_store_close(struct xi_store *store);
 const char *xi_store_dir(const struct xi_store *store);
 
+/* Every callback below comes from the loop, once, never from inside the call; only when memory is
+ * out, it comes from inside with ENOMEM. EAGAIN: XI_STORE_JOBS_MAX calls wait already. */
 typedef void (*xi_store_cb)(void *ctx, const struct xi_err *err); /* err NULL: success */
 
+/* How uploads are unpacked; strings are copied. Call before the loop runs; without it installs
+ * fail. */
+struct xi_install_config {
+    struct xi_shm *shm;
+    const char *host_program, *plugin_dir;
+    uint32_t host_uid; /* hosts run as this user (0: as we do) and may write caches */
+    int sandbox;
+    uint32_t time_limit_ms;    /* to unpack; 0: 60 s and 1 s for each 8 MiB */
+    uint64_t data_limit_bytes; /* of the unpacking host; 0: 512 MiB */
+};
+void xi_store_configure_install(struct xi_store *store, const struct xi_install_config *config);
+
 /* Uploads: bytes to a staging file on the store's thread. One write at a time: the caller waits
- * for cb before the next (that is its back-pressure), and keeps data until then. */
+ * for cb before the next (that is its back-pressure), and keeps data until then.
+ * expected_bytes 0: not known. EDISK names needed and free bytes (twice the upload is needed);
+ * EAGAIN: XI_UPLOADS_MAX under way; ETOOBIG. */
 struct xi_upload;
-enum xi_rc xi_upload_begin(struct xi_store *store, uint64_t expected_bytes,
-                           struct xi_upload **ret, struct xi_err *err) XI_MUST_CHECK;
+enum xi_rc xi_upload_begin(struct xi_store *store, uint64_t expected_bytes, struct xi_upload **ret,
+                           struct xi_err *err) XI_MUST_CHECK;
 void xi_upload_write(struct xi_upload *u, const void *data, size_t bytes, xi_store_cb cb,
                      void *ctx);
-void xi_upload_abort(struct xi_upload *u); /* deletes it, also while a write is under way */
+/* Deletes it, also while a write is under way: that one still gets its cb (ECANCELLED), and its
+ * data is needed until then. Not after xi_upload_install. */
+void xi_upload_abort(struct xi_upload *u);
 /* Runs the host role `install` on it, then commits: every blob re-hashed, fsynced, renamed into
- * place, the row written last. Ends the upload in any case. `existed`: it was there already. */
+ * place, the row written last. Ends the upload in any case. `existed`: it was there already.
+ * record is borrowed. EPACKAGE, EVERSION, EFLOW, EGOLDEN, …: what the host said; EDIGEST, EPROTO:
+ * it lied; ETIMEOUT; EDISK. */
 typedef void (*xi_install_cb)(void *ctx, const struct xi_package_record *record, int existed,
                               const struct xi_err *err);
 void xi_upload_install(struct xi_upload *u, xi_install_cb cb, void *ctx);
 
 /* A package by digest ("sha256:" may stand before it), or name, or name:version (a bare name
- * means the newest by SemVer). The record is the callback's to free. ENOENT. */
+ * means the newest by SemVer). The record is the callback's to free (xi_record_free). ENOENT. */
 typedef void (*xi_record_cb)(void *ctx, const char *digest, struct xi_package_record *record,
                              const struct xi_err *err);
 void xi_store_find(struct xi_store *store, const char *reference, xi_record_cb cb, void *ctx);
@@ -60,11 +82,15 @@ typedef void (*xi_list_cb)(void *ctx, const struct xi_package_row *rows, size_t 
 void xi_store_list(struct xi_store *store, xi_list_cb cb, void *ctx);
 /* Removes a package and its blobs that no other one uses. ECONFLICT while it is desired. */
 void xi_store_remove(struct xi_store *store, const char *digest, xi_store_cb cb, void *ctx);
-/* Makes DIR/links/<digest>/ and the cache directory for a load; both paths are borrowed in cb. */
+/* Makes DIR/links/<digest>/ and the cache directory for a load; both paths are borrowed in cb.
+ * EDIGEST: a blob is missing or damaged. xi_store_prepare: a cache of its own for this engine build
+ * ("openvino-2026.4.1"), so that a new version never reads what an old one compiled. */
 typedef void (*xi_links_cb)(void *ctx, const char *link_dir, const char *cache_dir,
                             const struct xi_err *err);
-void xi_store_links(struct xi_store *store, const char *tenant, const char *digest,
-                    xi_links_cb cb, void *ctx);
+void xi_store_links(struct xi_store *store, const char *tenant, const char *digest, xi_links_cb cb,
+                    void *ctx);
+void xi_store_prepare(struct xi_store *store, const char *tenant, const char *digest,
+                      const char *engine_build, xi_links_cb cb, void *ctx);
 
 /* Desired state: answered after commit. */
 void xi_store_desire(struct xi_store *store, const struct xi_desired *row, xi_store_cb cb,
@@ -76,6 +102,7 @@ void xi_store_desired(struct xi_store *store, xi_desired_cb cb, void *ctx);
 
 struct xi_store_stats {
     uint64_t packages, blob_bytes, queue, fsyncs, free_bytes;
+    uint64_t unreferenced_blobs; /* of a crash; the next remove collects them */
 };
 void xi_store_stats(struct xi_store *store, struct xi_store_stats *ret);
 
