@@ -32,7 +32,7 @@ struct options {
 
 struct connection {
     int fd;
-    size_t sent;               /* of the request */
+    size_t sent; /* of the request */
     size_t head_len, body_left;
     char head[HEAD_MAX];
     int in_body, status;
@@ -57,7 +57,8 @@ static void die(const char *what)
 
 static void parse_args(struct options *o, int argc, char **argv)
 {
-    *o = (struct options){.to = "127.0.0.1:9470", .path = "/", .connections = 4, .seconds = 5, .warm_seconds = 0.5};
+    *o = (struct options){
+        .to = "127.0.0.1:9470", .path = "/", .connections = 4, .seconds = 5, .warm_seconds = 0.5};
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *k = argv[i], *v = argv[i + 1];
         if (strcmp(k, "--to") == 0)
@@ -276,11 +277,12 @@ static uint32_t quantile(const struct run *r, double q)
 static void report(struct run *r, double seconds, uint64_t cpu)
 {
     qsort(r->samples_us, r->n_samples, sizeof *r->samples_us, ascending);
-    (void)printf("{\"requests\":%zu,\"errors\":%zu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%u,"
-                 "\"p90_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"request_bytes\":%zu,\"cpu_us\":%llu}\n",
-                 r->n_samples, r->errors, seconds, (double)r->n_samples / seconds, quantile(r, 0.5),
-                 quantile(r, 0.9), quantile(r, 0.99), quantile(r, 0.999), r->request_bytes,
-                 (unsigned long long)cpu);
+    (void)printf(
+        "{\"requests\":%zu,\"errors\":%zu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%u,"
+        "\"p90_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"request_bytes\":%zu,\"cpu_us\":%llu}\n",
+        r->n_samples, r->errors, seconds, (double)r->n_samples / seconds, quantile(r, 0.5),
+        quantile(r, 0.9), quantile(r, 0.99), quantile(r, 0.999), r->request_bytes,
+        (unsigned long long)cpu);
 }
 
 int main(int argc, char **argv)
