@@ -67,6 +67,7 @@ struct xi_archive_source {
  * twice. Sorts `sources` into the archive's order; one of them must be manifest.json. Nothing is
  * written when a path breaks a rule. EIO when a source changes between the two readings. */
 enum xi_rc xi_archive_write(int out_fd, struct xi_archive_source *sources, size_t n,
-                            struct xi_digest *ret, struct xi_err *err) XI_MUST_CHECK;
+                            struct xi_digest *ret, uint64_t *ret_bytes,
+                            struct xi_err *err) XI_MUST_CHECK;
 
 #endif

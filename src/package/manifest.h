@@ -15,7 +15,7 @@
 #include "base/status.h"
 #include "core/tensor.h"
 
-#define XI_MANIFEST_VERSION 1
+#define XI_MANIFEST_VERSION     1
 #define XI_MANIFEST_OUTPUTS_MAX 4
 
 /* Where an entry came from. */
@@ -84,7 +84,7 @@ struct xi_manifest_split {
     const char *id, *model;
     struct xi_port_spec port; /* the tensor that crosses */
     uint64_t bytes;
-    double share; /* of the work that lies before the cut, 0..1 */
+    double share;                  /* of the work that lies before the cut, 0..1 */
     const char *head, *tail;       /* models; NULL: engines that cut by themselves */
     const char *encoder, *decoder; /* models of a trained bottleneck; NULL */
     double atol, rtol;
@@ -117,19 +117,19 @@ struct xi_manifest_tensor {
 
 struct xi_manifest_golden {
     const char *id;
-    const char *model; /* NULL: the flow */
+    const char *model;                   /* NULL: the flow */
     const char *input_file, *input_type; /* an encoded input, or */
     struct xi_manifest_tensor *inputs;   /* tensors */
     size_t n_inputs;
     const char *expect_file; /* the flow's answer as JSON, or */
     struct xi_manifest_tensor *expects;
     size_t n_expects;
-    double atol, rtol;  /* of tensors and of other numbers of an answer */
-    double score, iou;  /* of detections: largest difference of scores, least overlap of boxes */
+    double atol, rtol; /* of tensors and of other numbers of an answer */
+    double score, iou; /* of detections: largest difference of scores, least overlap of boxes */
 };
 
 struct xi_manifest {
-    json_t *root; /* owns the strings */
+    json_t *root;                                       /* owns the strings */
     const char *name, *version, *license, *description; /* the last two may be "" */
     const char **authors;
     size_t n_authors;

@@ -26,6 +26,16 @@ void xi_package_close(struct xi_package *package);
 enum xi_rc xi_package_verify(struct xi_package *package, const struct xi_archive_sink *sink,
                              struct xi_digest *ret, struct xi_err *err) XI_MUST_CHECK;
 
+/* The rule between a manifest and what is in the archive, for whoever is making one. items are in
+ * the archive's order (path.h). EPACKAGE. */
+struct xi_package_item {
+    const char *path;
+    uint64_t bytes;
+};
+enum xi_rc xi_package_names_check(const struct xi_manifest *manifest,
+                                  const struct xi_package_item *items, size_t n,
+                                  struct xi_err *err) XI_MUST_CHECK;
+
 /* What the daemon gets to know (verify first: it needs the digests). The caller finis *ret. */
 enum xi_rc xi_package_record(const struct xi_package *package, const struct xi_digest *digest,
                              struct xi_package_record *ret, struct xi_err *err) XI_MUST_CHECK;

@@ -20,8 +20,7 @@ struct xi_pack_result {
  * to give --sources). Writes the archive to out_fd; when it fails the caller deletes that.
  * EPACKAGE, EINVAL, EJSON, ENOENT, EDIGEST (a sha256 of the recipe differs), EDISK, EIO. */
 enum xi_rc xi_pack_recipe(const char *recipe, size_t bytes, int recipe_dir, int sources_dir,
-                          int out_fd, struct xi_pack_result *ret,
-                          struct xi_err *err) XI_MUST_CHECK;
+                          int out_fd, struct xi_pack_result *ret, struct xi_err *err) XI_MUST_CHECK;
 
 /* file: a name in dir: .onnx (with the files of its external data), .tflite, .xml (with its .bin
  * beside it), .xref. The package is called after the file, has the version 0.0.0+<first 8 digits
