@@ -162,16 +162,17 @@ static void keeps_its_caps(void **state)
         {"fault hang at %d\n", "more than 16 faults", 17},
     };
     struct kit *k = *state;
-    char *text = malloc(64 * 1024);
+    enum { TEXT_MAX = 64 * 1024 };
+    char *text = malloc(TEXT_MAX);
 
     assert_non_null(text);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct xi_engine_model *m = NULL;
-        size_t used = (size_t)sprintf(text, "xref 1\ninput x FP32 [1]\n");
+        size_t used = (size_t)snprintf(text, TEXT_MAX, "xref 1\ninput x FP32 [1]\n");
         for (int n = 1; n <= cases[i].n; n++) {
             const char *hole = strchr(cases[i].line, '%');
-            used += (size_t)sprintf(text + used, "%.*s%d%s", (int)(hole - cases[i].line),
-                                    cases[i].line, n, hole + 2);
+            used += (size_t)snprintf(text + used, TEXT_MAX - used, "%.*s%d%s",
+                                     (int)(hole - cases[i].line), cases[i].line, n, hole + 2);
         }
         assert_int_equal(try_load(k, text, used, &m), XI_ENGINE_UNSUPPORTED);
         if (strstr(k->err, cases[i].says) == NULL)

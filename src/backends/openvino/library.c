@@ -65,15 +65,19 @@ static size_t useful_line(const char *text, const char **ret)
     return strcspn(text, "\r\n");
 }
 
-/* Copies one line, printable, with `hide` replaced: a client must not learn our paths. */
+/* Copies one line, printable, with `hide` replaced: a client must not learn our paths. What the
+ * vendor advises after "Please check" (a list of its own parts) helps nobody here. */
 static void copy_line(const char *line, size_t n, const char *hide, char *ret, size_t room)
 {
     size_t hidden = hide != NULL ? strlen(hide) : 0, used = 0;
+    const char *advice = memmem(line, n, "Please check", 12);
 
+    if (advice != NULL && advice > line)
+        n = (size_t)(advice - line);
     for (size_t i = 0; i < n && used + 16 < room; i++) {
         if (hidden > 0 && n - i >= hidden && memcmp(line + i, hide, hidden) == 0) {
-            memcpy(ret + used, "the file", 8);
-            used += 8;
+            memcpy(ret + used, "model", 5);
+            used += 5;
             i += hidden - 1;
         } else {
             ret[used++] = (unsigned char)line[i] < 32 || line[i] == 127 ? ' ' : line[i];

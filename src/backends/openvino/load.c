@@ -87,14 +87,36 @@ static int set_device(struct settings *s, const char *device, const struct ov_er
     return XI_ENGINE_OK;
 }
 
+/* Asked for f16 where the device lacks it, OpenVINO takes bf16, which keeps three digits less. */
+static int has_half(const struct xi_engine *engine, const char *device)
+{
+    char *can = NULL;
+    int has = 0;
+
+    if (engine->lib.ov_core_get_property(engine->core, device, "OPTIMIZATION_CAPABILITIES", &can) ==
+            OK &&
+        can != NULL) {
+        has = strstr(can, "FP16") != NULL;
+        engine->lib.ov_free(can);
+    }
+    return has;
+}
+
 /* Left alone, OpenVINO computes in bf16 where the CPU has it: the digits would depend on the
  * machine. i8 is in the model itself; what is left of it is computed in f32. */
-static int set_precision(struct settings *s, const char *precision, const struct ov_err *err)
+static int set_precision(const struct xi_engine *engine, struct settings *s, const char *precision,
+                         const struct ov_err *err)
 {
     static const char *const known[] = {"f32", "f16", "bf16"};
 
     if (precision == NULL || precision[0] == '\0' || strcmp(precision, "i8") == 0)
         precision = "f32";
+    if (strcmp(precision, "f16") == 0 && !has_half(engine, s->device)) {
+        if (engine->log != NULL)
+            engine->log(engine->log_ctx, XI_ENGINE_INFO,
+                        "precision f16 is not in this device: computing in f32");
+        precision = "f32";
+    }
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
         if (strcmp(known[i], precision) == 0) {
             set(s, "INFERENCE_PRECISION_HINT", known[i]);
@@ -123,8 +145,8 @@ static int set_keys(struct settings *s, const struct xi_engine_options *options,
     return XI_ENGINE_OK;
 }
 
-static int make_settings(const struct xi_engine_options *options, struct settings *ret,
-                         const struct ov_err *err)
+static int make_settings(const struct xi_engine *engine, const struct xi_engine_options *options,
+                         struct settings *ret, const struct ov_err *err)
 {
     static const struct xi_engine_options none = {.size = sizeof(none)};
     const struct xi_engine_options *o = options != NULL ? options : &none;
@@ -146,7 +168,7 @@ static int make_settings(const struct xi_engine_options *options, struct setting
     }
     if (o->cache_dir != NULL && o->cache_dir[0] != '\0')
         set(ret, "CACHE_DIR", o->cache_dir);
-    rc = set_precision(ret, o->precision, err);
+    rc = set_precision(engine, ret, o->precision, err);
     return rc != XI_ENGINE_OK ? rc : set_keys(ret, o, err);
 }
 
@@ -335,7 +357,7 @@ static int compile(struct xi_engine_model *model, const struct xi_engine_source 
     ov_model_t *read = NULL;
     ov_status_e status;
     int bounded = options != NULL && options->max_shapes != NULL && options->n_max_shapes > 0;
-    int rc = make_settings(options, &s, err);
+    int rc = make_settings(engine, options, &s, err);
 
     if (rc != XI_ENGINE_OK)
         return rc;
@@ -483,8 +505,6 @@ int ov_load(struct xi_engine *engine, const struct xi_engine_source *source,
     if (rc == XI_ENGINE_OK)
         rc = describe_ports(model, XI_OUTPUT, &err);
     if (rc == XI_ENGINE_OK) {
-        if (engine->log != NULL)
-            engine->log(engine->log_ctx, XI_ENGINE_DEBUG, "openvino model loaded");
         *ret = model;
         model = NULL;
     }
