@@ -45,11 +45,15 @@ static void close_keeping_errno(int fd)
 }
 
 /* What openat2 does, one segment at a time. */
-static int open_by_segments(int dir, const char *path, int flags, mode_t mode)
+int xi_beneath_open_by_segments(int dir, const char *path, int flags, mode_t mode)
 {
     char name[NAME_MAX + 1];
-    int at = dir, got;
+    int at = dir, got = 0;
 
+    if (path[0] == '/') {
+        errno = EXDEV;
+        return -1;
+    }
     while ((got = next_segment(&path, name)) > 0) {
         int last = at_end(path);
         int want = last ? flags : O_PATH | O_DIRECTORY;
@@ -80,7 +84,7 @@ int xi_beneath_open(int dir, const char *path, int flags, mode_t mode)
     }
     int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
     if (fd < 0 && (errno == ENOSYS || errno == EPERM))
-        return open_by_segments(dir, path, flags, mode);
+        return xi_beneath_open_by_segments(dir, path, flags, mode);
     return fd;
 }
 

@@ -15,6 +15,8 @@
 
 /* flags and mode as open(2). The descriptor is the caller's to close. */
 int xi_beneath_open(int dir, const char *path, int flags, mode_t mode);
+/* What it falls back to. */
+int xi_beneath_open_by_segments(int dir, const char *path, int flags, mode_t mode);
 /* Makes path and the directories that lead to it; those that exist are fine. */
 int xi_beneath_mkdirs(int dir, const char *path, mode_t mode);
 /* Makes the missing directories of an ordinary path (it may lead through symbolic links). */
