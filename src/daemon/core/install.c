@@ -426,7 +426,11 @@ static void work_prepare(struct xi_store *store, struct xi_store_job *job)
         job->err = u->host_err;
         return;
     }
-    if (u->bytes == 0 || (u->expected_bytes != 0 && u->bytes != u->expected_bytes)) {
+    if (u->bytes == 0) {
+        (void)xi_fail(&job->err, XI_EINVAL, "the upload is empty");
+        return;
+    }
+    if (u->expected_bytes != 0 && u->bytes != u->expected_bytes) {
         (void)xi_fail(&job->err, XI_EINVAL, "the upload ended after %llu of %llu bytes",
                       (unsigned long long)u->bytes, (unsigned long long)u->expected_bytes);
         return;
