@@ -370,7 +370,8 @@ static void refuses_options_it_does_not_have(void **state)
     assert_sentence(k);
     options.n_keys = 0;
     options.device = "NOSUCH.7";
-    assert_true(k->api->load(k->engine, &source, &options, &m, k->err, sizeof(k->err)) < 0);
+    assert_int_equal(k->api->load(k->engine, &source, &options, &m, k->err, sizeof(k->err)),
+                     XI_ENGINE_NOT_PRESENT);
     assert_sentence(k);
     assert_null(m);
 }

@@ -8,7 +8,7 @@ import os
 import struct
 import sys
 
-FLOAT, INT64 = 1, 7
+FLOAT, INT64, STRING = 1, 7, 8
 
 
 def varint(value):
@@ -49,8 +49,14 @@ def outputs(*ports):
     return b"".join(port(12, *p) for p in ports)
 
 
+def tensor(name, dims, values):
+    raw = struct.pack(f"<{len(values)}f", *values)
+    parts = [number(1, d) for d in dims]
+    return message(5, *parts, number(2, FLOAT), text(8, name), message(9, raw))
+
+
 def scalar(name, value):
-    return message(5, number(2, FLOAT), text(8, name), message(9, struct.pack("<f", value)))
+    return tensor(name, [], [value])
 
 
 def node(op, args, results, **attributes):
@@ -99,6 +105,23 @@ MODELS = {
         node("ReduceSum", ["x"], ["y"], keepdims=0),
         inputs(("x", FLOAT, [4])),
         outputs(("y", FLOAT, [])),
+    ),
+    # From here: for single engines only.
+    "strings": model(
+        node("Identity", ["x"], ["y"]),
+        inputs(("x", STRING, [2])),
+        outputs(("y", STRING, [2])),
+    ),
+    "rank9": model(
+        node("Relu", ["x"], ["y"]),
+        inputs(("x", FLOAT, [1] * 9)),
+        outputs(("y", FLOAT, [1] * 9)),
+    ),
+    "matmul": model(
+        node("MatMul", ["x", "w"], ["y"]),
+        tensor("w", [32, 32], [1.0 + i % 7 / 1024 for i in range(32 * 32)]),
+        inputs(("x", FLOAT, [4, 32])),
+        outputs(("y", FLOAT, [4, 32])),
     ),
 }
 

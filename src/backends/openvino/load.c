@@ -69,8 +69,10 @@ static void set(struct settings *s, const char *key, const char *value)
 }
 
 /* "cpu" is "CPU"; combinations like "AUTO:GPU,CPU" are the daemon's business, not the engine's. */
-static int set_device(struct settings *s, const char *device, const struct ov_err *err)
+static int set_device(const struct xi_engine *engine, struct settings *s, const char *device,
+                      const struct ov_err *err)
 {
+    char *name = NULL;
     size_t n = 0;
 
     if (device == NULL || device[0] == '\0')
@@ -84,6 +86,9 @@ static int set_device(struct settings *s, const char *device, const struct ov_er
         return ov_fail(err, XI_ENGINE_UNSUPPORTED, "\"%.40s\" is not a device like CPU or GPU.0",
                        device);
     s->device[n] = '\0';
+    if (engine->lib.ov_core_get_property(engine->core, s->device, "FULL_DEVICE_NAME", &name) != OK)
+        return ov_fail(err, XI_ENGINE_NOT_PRESENT, "there is no device \"%s\" here", s->device);
+    engine->lib.ov_free(name);
     return XI_ENGINE_OK;
 }
 
@@ -151,7 +156,7 @@ static int make_settings(const struct xi_engine *engine, const struct xi_engine_
     static const struct xi_engine_options none = {.size = sizeof(none)};
     const struct xi_engine_options *o = options != NULL ? options : &none;
     uint32_t streams = o->streams > 0 ? o->streams : 1, threads = o->threads > 0 ? o->threads : 1;
-    int rc = set_device(ret, o->device, err);
+    int rc = set_device(engine, ret, o->device, err);
 
     if (rc != XI_ENGINE_OK)
         return rc;
