@@ -91,20 +91,22 @@ static void copy_line(const char *line, size_t n, const char *hide, char *ret, s
 int ov_vendor_fail(const struct ov_library *lib, ov_status_e status, int code, const char *what,
                    const char *hide, const struct ov_err *err)
 {
-    const char *text = NULL, *line;
+    const char *own = NULL, *text, *line;
     char clean[256];
     size_t n;
 
-    /* The last-error text is never cleared, and these three codes do not set it. */
+    /* The last-error text is the process's, never cleared, and these three codes do not set it.
+     * What is returned is a copy. */
     if (status != INVALID_C_PARAM && status != UNKNOWN_C_ERROR && status != NOT_IMPLEMENT_C_METHOD)
-        text = lib->ov_get_last_err_msg();
-    if (text == NULL || text[0] == '\0')
-        text = lib->ov_get_error_info(status);
+        own = lib->ov_get_last_err_msg();
+    text = own != NULL && own[0] != '\0' ? own : lib->ov_get_error_info(status);
     n = useful_line(text, &line);
     copy_line(line, n, hide, clean, sizeof(clean));
     if (strstr(text, "bad_alloc") != NULL || strcasestr(text, "failed to allocate") != NULL ||
         strcasestr(text, "out of memory") != NULL)
         code = XI_ENGINE_NO_MEMORY;
+    if (own != NULL)
+        lib->ov_free(own);
     return ov_fail(err, code, "%s: %s", what, clean);
 }
 
