@@ -168,12 +168,12 @@ static void spin(int64_t ms)
 
 static void crash(enum crash_how how)
 {
-    int *volatile nowhere = NULL;
+    volatile uintptr_t nowhere = 8; /* volatile: or the compiler sees it and does otherwise */
     void *volatile block;
 
     switch (how) {
     case CRASH_SEGV:
-        *nowhere = 1;
+        *(volatile int *)nowhere = 1;
         break;
     case CRASH_ABORT:
         abort();
@@ -194,13 +194,22 @@ static void hang(void)
         pause();
 }
 
-/* Touched, so that it counts; the pointer is dropped on purpose. */
+/* Memory counts once it is touched, and a compiler leaves out stores that nobody reads. */
+static void touch(void *block, int64_t bytes)
+{
+    volatile unsigned char *p = block;
+
+    for (int64_t i = 0; i < bytes; i += 4096)
+        p[i] = 0x5a;
+}
+
+/* The pointer is dropped on purpose. */
 static void leak(int64_t bytes)
 {
     void *volatile lost = malloc((size_t)bytes);
 
     if (lost != NULL)
-        memset(lost, 0x5a, (size_t)bytes);
+        touch(lost, bytes);
 }
 
 static void print(int64_t bytes)
@@ -331,7 +340,7 @@ static int hold(int64_t bytes, void **ret_held, uint64_t *ret_bytes, const struc
     if (held == NULL)
         return xref_fail(err, XI_ENGINE_NO_MEMORY, "no memory for the %lld bytes the model holds",
                          (long long)bytes);
-    memset(held, 0x5a, (size_t)bytes);
+    touch(held, bytes);
     *ret_held = held;
     *ret_bytes = (uint64_t)bytes;
     return XI_ENGINE_OK;

@@ -4,13 +4,13 @@
 static int engine_probe(const struct xi_engine_config *config, struct xi_engine_probe *out,
                         char *err, size_t err_bytes)
 {
-    int *volatile nowhere = NULL;
+    volatile uintptr_t nowhere = 8;
 
     (void)config;
     (void)out;
     (void)err;
     (void)err_bytes;
-    *nowhere = 1;
+    *(volatile int *)nowhere = 1;
     return XI_ENGINE_OK;
 }
 
