@@ -23,7 +23,8 @@ static void put_entries(const struct xi_archive *a, struct xi_str *out)
     }
 }
 
-static void put_json(const struct xi_package *p, const struct xi_digest *digest, struct xi_str *out)
+static enum xi_rc put_json(const struct xi_package *p, const struct xi_digest *digest,
+                           struct xi_str *out)
 {
     char hex[XI_DIGEST_HEX + 1];
 
@@ -32,10 +33,11 @@ static void put_json(const struct xi_package *p, const struct xi_digest *digest,
                   (unsigned long long)xi_archive_bytes(p->archive),
                   xi_archive_has_signature(p->archive) ? "true" : "false");
     if (json_dump_callback(p->manifest->root, dump_callback, out, JSON_COMPACT) != 0)
-        out->failed = 1;
+        return XI_ENOMEM;
     xi_str_puts(out, ",\"entries\":[");
     put_entries(p->archive, out);
     xi_str_puts(out, "]}");
+    return XI_OK;
 }
 
 static void put_size(uint64_t bytes, struct xi_str *out)
@@ -111,7 +113,8 @@ static void put_origin(const struct xi_manifest *m, struct xi_str *out)
     }
 }
 
-static void put_text(const struct xi_package *p, const struct xi_digest *digest, struct xi_str *out)
+static enum xi_rc put_text(const struct xi_package *p, const struct xi_digest *digest,
+                           struct xi_str *out)
 {
     const struct xi_manifest *m = p->manifest;
     char hex[XI_DIGEST_HEX + 1];
@@ -137,11 +140,12 @@ static void put_text(const struct xi_package *p, const struct xi_digest *digest,
         xi_digest_text(&e->sha256, hex);
         xi_str_printf(out, "    %14llu  %.12s  %s\n", (unsigned long long)e->bytes, hex, e->path);
     }
+    return XI_OK;
 }
 
 static enum xi_rc inspect(int fd, struct xi_str *out,
-                          void (*put)(const struct xi_package *, const struct xi_digest *,
-                                      struct xi_str *),
+                          enum xi_rc (*put)(const struct xi_package *, const struct xi_digest *,
+                                            struct xi_str *),
                           struct xi_err *err)
 {
     struct xi_package *package = NULL;
@@ -151,9 +155,12 @@ static enum xi_rc inspect(int fd, struct xi_str *out,
     if (rc == XI_OK)
         rc = xi_package_verify(package, NULL, &digest, err);
     if (rc == XI_OK) {
-        put(package, &digest, out);
-        rc = xi_str_check(out, err, "description of the package");
+        rc = put(package, &digest, out);
+        if (rc != XI_OK)
+            rc = xi_fail(err, rc, "describing the package: out of memory");
     }
+    if (rc == XI_OK)
+        rc = xi_str_check(out, err, "description of the package");
     xi_package_close(package);
     return rc;
 }

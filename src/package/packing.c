@@ -245,10 +245,9 @@ enum xi_rc xi_packing_write(struct xi_packing *packing, const json_t *manifest, 
     struct xi_pack_result result = {0};
 
     xi_str_init(&text, XI_MANIFEST_MAX);
-    if (json_dump_callback(manifest, add_text, &text, JSON_INDENT(2)) != 0)
-        text.failed = 1;
+    int dumped = json_dump_callback(manifest, add_text, &text, JSON_INDENT(2));
     xi_str_puts(&text, "\n");
-    enum xi_rc rc = xi_str_check(&text, err, "manifest.json");
+    enum xi_rc rc = dumped == 0 ? xi_str_check(&text, err, "manifest.json") : no_memory(err);
     if (rc == XI_OK)
         rc = check_and_write(packing, &text, out_fd, &result, err);
     if (rc == XI_OK)
