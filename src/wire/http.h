@@ -13,8 +13,8 @@
 #include "base/limits.h"
 #include "base/status.h"
 
-#define XI_HTTP_NO_LENGTH UINT64_MAX
-#define XI_HTTP_TRAILERS_BYTES (8 * XI_KIB)
+#define XI_HTTP_NO_LENGTH       UINT64_MAX
+#define XI_HTTP_TRAILERS_BYTES  (8 * XI_KIB)
 #define XI_HTTP_CHUNK_EXT_BYTES (4 * XI_KIB)
 
 struct xi_http_header {
@@ -36,8 +36,8 @@ struct xi_http_stream {
     uint64_t body_limit;
     uint8_t *sink;
     uint64_t sink_len, sink_room;
-    int discard;      /* nobody wants the body: count and drop it */
-    int paused;       /* no bytes are taken until xi_..._resume */
+    int discard;               /* nobody wants the body: count and drop it */
+    int paused;                /* no bytes are taken until xi_..._resume */
     uint64_t received, copied; /* body bytes; those that were copied by us on their way */
 };
 

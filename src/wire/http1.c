@@ -118,8 +118,8 @@ static int on_value_complete(llhttp_t *p)
         return 0;
     if (s->n_headers == XI_HTTP_HEADERS_MAX)
         return refuse(h, XI_EHEADERS, "more than 100 headers");
-    while (s->arena_len > h->value_at && (s->arena[s->arena_len - 1] == ' ' ||
-                                          s->arena[s->arena_len - 1] == '\t'))
+    while (s->arena_len > h->value_at &&
+           (s->arena[s->arena_len - 1] == ' ' || s->arena[s->arena_len - 1] == '\t'))
         s->arena_len--;
     if (arena_end(h) != 0)
         return HPE_USER;
@@ -134,7 +134,8 @@ static int on_headers_complete(llhttp_t *p)
 {
     struct xi_http1 *h = self(p);
 
-    p->upgrade = 0; /* no other protocol is spoken here: an Upgrade is ignored, as RFC 9110 allows */
+    p->upgrade =
+        0; /* no other protocol is spoken here: an Upgrade is ignored, as RFC 9110 allows */
     h->head_done = 1;
     return HPE_PAUSED;
 }
@@ -394,6 +395,13 @@ static int stopped(const struct xi_http1 *h)
     return h->state == XI_HTTP1_DONE || h->state == XI_HTTP1_FAILED || h->stream->paused;
 }
 
+/* Known before the next byte comes, so that it can be read to its place. */
+static int sink_is_full(const struct xi_http_stream *s)
+{
+    return s->content_length != XI_HTTP_NO_LENGTH && s->received < s->content_length &&
+           !s->discard && s->sink != NULL && s->sink_len == s->sink_room;
+}
+
 size_t xi_http1_feed(struct xi_http1 *h, const void *data, size_t n)
 {
     const char *p = data;
@@ -404,12 +412,12 @@ size_t xi_http1_feed(struct xi_http1 *h, const void *data, size_t n)
     while (!stopped(h)) {
         int was_body = h->state == XI_HTTP1_BODY;
         struct xi_http_stream *s = h->stream;
-        if (was_body && taken == n && s->received != s->content_length)
+        if (was_body && taken == n && s->received != s->content_length && !sink_is_full(s))
             break;
         if (!was_body && taken == n)
             break;
         size_t slice = allowance(h, n - taken);
-        if (slice == 0 && taken < n) {
+        if (slice == 0 && (taken < n || sink_is_full(s))) {
             h->events->full(h->ctx, s);
             if (!stopped(h) && allowance(h, 1) == 0)
                 (void)refuse(h, XI_ETOOBIG, "body larger than this route takes"), parser_failed(h);

@@ -93,8 +93,8 @@ static const char *scan_escape(struct xi_json_pull *j)
     if (unit >= 0xdc00 && unit <= 0xdfff)
         return "lone surrogate";
     if (unit >= 0xd800 && unit <= 0xdbff) {
-        int low = j->end - j->p >= 12 && j->p[6] == '\\' && j->p[7] == 'u' ? hex4(j->p + 8, j->end)
-                                                                            : -1;
+        int low =
+            j->end - j->p >= 12 && j->p[6] == '\\' && j->p[7] == 'u' ? hex4(j->p + 8, j->end) : -1;
         if (low < 0xdc00 || low > 0xdfff)
             return "lone surrogate";
         j->p += 6;

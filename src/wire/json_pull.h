@@ -33,11 +33,11 @@ struct xi_json_pull {
     const char *start, *p, *end;
     uint64_t is_object; /* bit d: the container at depth d + 1 is an object */
     unsigned depth;
-    int expect;         /* what may come next (private) */
-    const char *text;   /* KEY, STRING: between the quotes, escapes as they stand; NUMBER: all */
+    int expect;       /* what may come next (private) */
+    const char *text; /* KEY, STRING: between the quotes, escapes as they stand; NUMBER: all */
     size_t text_len;
-    int escaped;        /* KEY, STRING: holds a backslash */
-    struct xi_err err;  /* of XI_TOKEN_ERROR: EJSON with the byte's position */
+    int escaped;       /* KEY, STRING: holds a backslash */
+    struct xi_err err; /* of XI_TOKEN_ERROR: EJSON with the byte's position */
 };
 
 void xi_json_pull_init(struct xi_json_pull *j, const char *text, size_t bytes);

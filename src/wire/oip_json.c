@@ -223,8 +223,8 @@ static enum xi_rc settle_json(const char *text, size_t bytes, struct xi_oip_tens
      * any memory is taken for them. */
     if (x->elements > (bytes - x->data_at) / 2 + 1)
         return xi_fail(err, XI_ETENSOR,
-                       "input \"%.60s\": shape of %" PRIu64 " elements, its data has fewer", x->name,
-                       x->elements);
+                       "input \"%.60s\": shape of %" PRIu64 " elements, its data has fewer",
+                       x->name, x->elements);
     if (x->dtype == XI_DT_BYTES)
         return measure_bytes(text, bytes, x, err);
     rc = xi_shape_bytes(x->dtype, x->dims, x->rank, &x->bytes, err);
@@ -276,8 +276,7 @@ static enum xi_rc read_input(struct xi_json_pull *j, const char *text, size_t by
     rc = xi_shape_elements(x->dims, x->rank, &x->elements, err);
     if (rc != XI_OK)
         return xi_wrap(err, rc, "input \"%.60s\"", x->name);
-    return params.has_size ? settle_binary(x, params.size, err)
-                           : settle_json(text, bytes, x, err);
+    return params.has_size ? settle_binary(x, params.size, err) : settle_json(text, bytes, x, err);
 }
 
 static enum xi_rc read_inputs(struct xi_json_pull *j, const char *text, size_t bytes,
@@ -303,8 +302,7 @@ static enum xi_rc read_inputs(struct xi_json_pull *j, const char *text, size_t b
     }
     if (t == XI_TOKEN_ERROR)
         return broken(j, err);
-    return t == XI_TOKEN_ARRAY_END ? XI_OK
-                                   : xi_fail(err, XI_EINVAL, "an input must be an object");
+    return t == XI_TOKEN_ARRAY_END ? XI_OK : xi_fail(err, XI_EINVAL, "an input must be an object");
 }
 
 /* has_binary tells the caller whether the output itself said so. */
@@ -339,8 +337,7 @@ static enum xi_rc read_output(struct xi_json_pull *j, struct xi_oip_output *o, s
     return XI_OK;
 }
 
-static enum xi_rc read_outputs(struct xi_json_pull *j, struct xi_oip_request *r,
-                               struct xi_err *err)
+static enum xi_rc read_outputs(struct xi_json_pull *j, struct xi_oip_request *r, struct xi_err *err)
 {
     enum xi_json_token t = xi_json_pull_next(j);
 
@@ -362,8 +359,7 @@ static enum xi_rc read_outputs(struct xi_json_pull *j, struct xi_oip_request *r,
     }
     if (t == XI_TOKEN_ERROR)
         return broken(j, err);
-    return t == XI_TOKEN_ARRAY_END ? XI_OK
-                                   : xi_fail(err, XI_EINVAL, "an output must be an object");
+    return t == XI_TOKEN_ARRAY_END ? XI_OK : xi_fail(err, XI_EINVAL, "an output must be an object");
 }
 
 static enum xi_rc read_request_key(struct xi_json_pull *j, const char *text, size_t bytes,

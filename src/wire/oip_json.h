@@ -14,7 +14,7 @@
 #include "base/str.h"
 #include "core/tensor.h"
 
-#define XI_OIP_ALIGN 64 /* of each tensor read from JSON */
+#define XI_OIP_ALIGN  64 /* of each tensor read from JSON */
 #define XI_OIP_ID_MAX 128
 
 struct xi_oip_tensor {
@@ -23,9 +23,9 @@ struct xi_oip_tensor {
     int rank;
     int64_t dims[XI_MAX_RANK];
     uint64_t elements, bytes;
-    int binary;               /* its bytes stand in the tail */
-    uint64_t offset;          /* in the tail, or in the json_bytes */
-    size_t data_at;           /* JSON: where "data" begins in the text; 0: none was given */
+    int binary;      /* its bytes stand in the tail */
+    uint64_t offset; /* in the tail, or in the json_bytes */
+    size_t data_at;  /* JSON: where "data" begins in the text; 0: none was given */
 };
 
 struct xi_oip_output {

@@ -1,0 +1,183 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/api/connection.h"
+#include "daemon/api/problem.h"
+#include "wire/http1.h"
+
+int xi_accepts(const struct xi_exchange *x, const char *type)
+{
+    const char *value = xi_http_header(&x->stream, "accept");
+    char one[64];
+
+    while (value != NULL && *value) {
+        xi_http_media_type(value, one, sizeof one);
+        if (strcmp(one, type) == 0)
+            return 1;
+        value += strcspn(value, ",");
+        value += *value == ',';
+    }
+    return 0;
+}
+
+/* A page of an allowed origin may read the answer. */
+static void add_cors(struct xi_exchange *x)
+{
+    const char *origin = xi_http_header(&x->stream, "origin");
+    const struct xi_gate *gate = &x->server->gate;
+
+    for (uint32_t i = 0; origin != NULL && i < gate->n_allowed_origins; i++)
+        if (strcmp(gate->allowed_origins[i], origin) == 0)
+            xi_str_printf(&x->head, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", origin);
+}
+
+static void build_head(struct xi_exchange *x, int status, const char *type, uint64_t length)
+{
+    xi_http1_answer(&x->head, status, type, length, xi_conn_keeps(x->conn));
+    xi_str_puts(&x->head, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
+    add_cors(x);
+    xi_str_add(&x->head, xi_str_text(&x->extra), x->extra.len);
+    xi_str_puts(&x->head, "\r\n");
+}
+
+/* Marks the handler's part as done. 0: the client has gone, x may be no more. */
+static int take_answer(struct xi_exchange *x, int status)
+{
+    XI_ASSERT(!x->answered);
+    x->answered = 1;
+    x->pending = 0;
+    x->gone = NULL;
+    x->status = status;
+    x->stream.paused = 0;
+    if (x->conn == NULL) {
+        (void)xi_exchange_settle(x);
+        return 0;
+    }
+    if (xi_conn_body_unread(x->conn)) {
+        x->conn->close_after = 1;
+        x->stream.discard = 1;
+    }
+    return 1;
+}
+
+void xi_answer_add(struct xi_exchange *x, const void *bytes, size_t n)
+{
+    if (x->n_pieces == 0)
+        x->n_pieces = 1; /* the first one is the head's */
+    XI_ASSERT(x->n_pieces < XI_ANSWER_PIECES);
+    if (n == 0)
+        return;
+    x->pieces[x->n_pieces].base = (char *)(uintptr_t)bytes;
+    x->pieces[x->n_pieces++].len = n;
+}
+
+void xi_answer_pieces(struct xi_exchange *x, int status, const char *type)
+{
+    uint64_t length = 0;
+
+    if (!take_answer(x, status))
+        return;
+    if (x->n_pieces == 0)
+        x->n_pieces = 1;
+    for (unsigned i = 1; i < x->n_pieces; i++)
+        length += x->pieces[i].len;
+    build_head(x, status, type, length);
+    if (x->head.failed) {
+        xi_conn_close(x->conn);
+        return;
+    }
+    x->pieces[0] = uv_buf_init(x->head.data, (unsigned)x->head.len);
+    if (strcmp(x->stream.method ? x->stream.method : "", "HEAD") == 0)
+        x->n_pieces = 1;
+    xi_conn_send(x->conn, x);
+}
+
+void xi_answer_body(struct xi_exchange *x, int status, const char *type)
+{
+    struct xi_err err;
+
+    if (xi_str_check(&x->body, &err, "answer") != XI_OK) {
+        xi_answer_problem(x, &err);
+        return;
+    }
+    x->n_pieces = 0;
+    if (type != NULL)
+        xi_answer_add(x, x->body.data, x->body.len);
+    xi_answer_pieces(x, status, type);
+}
+
+void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err)
+{
+    if (x->streaming) { /* the status is long out: the problem is the last event */
+        xi_str_clear(&x->body);
+        xi_problem_json(&x->body, err);
+        xi_events_send(x, "problem", xi_str_text(&x->body));
+        xi_events_end(x);
+        return;
+    }
+    xi_str_fini(&x->body);
+    xi_problem_json(&x->body, err);
+    xi_problem_headers(&x->extra, err->rc, x->retry_after_s);
+    x->n_pieces = 0;
+    xi_answer_add(x, xi_str_text(&x->body), x->body.len);
+    xi_answer_pieces(x, xi_rc_http(err->rc), "application/problem+json");
+}
+
+static void send_chunk(struct xi_exchange *x, const char *text, size_t n)
+{
+    struct xi_str chunk;
+
+    xi_str_init(&chunk, XI_MIB);
+    if (x->stream.minor >= 1)
+        xi_str_printf(&chunk, "%zx\r\n", n);
+    xi_str_add(&chunk, text, n);
+    if (x->stream.minor >= 1)
+        xi_str_puts(&chunk, "\r\n");
+    if (!chunk.failed)
+        xi_conn_send_copy(x->conn, x, chunk.data, chunk.len, 0);
+    xi_str_fini(&chunk);
+}
+
+void xi_events_begin(struct xi_exchange *x)
+{
+    if (x->conn == NULL)
+        return;
+    x->streaming = x->answered = 1;
+    x->status = 200;
+    if (x->stream.minor < 1)
+        x->conn->close_after = 1;
+    xi_http1_answer(&x->head, 200, "text/event-stream", XI_HTTP_NO_LENGTH, xi_conn_keeps(x->conn));
+    xi_str_puts(&x->head, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n");
+    if (!x->head.failed)
+        xi_conn_send_copy(x->conn, x, x->head.data, x->head.len, 0);
+}
+
+void xi_events_send(struct xi_exchange *x, const char *event, const char *json)
+{
+    struct xi_str text;
+
+    if (x->conn == NULL)
+        return;
+    xi_str_init(&text, XI_MIB);
+    xi_str_printf(&text, "event: %s\ndata: ", event);
+    xi_str_puts(&text, json);
+    xi_str_puts(&text, "\n\n");
+    if (!text.failed)
+        send_chunk(x, text.data, text.len);
+    xi_str_fini(&text);
+}
+
+void xi_events_end(struct xi_exchange *x)
+{
+    x->pending = 0;
+    x->gone = NULL;
+    if (x->conn == NULL) {
+        (void)xi_exchange_settle(x);
+        return;
+    }
+    if (x->stream.minor >= 1)
+        xi_conn_send_copy(x->conn, x, "0\r\n\r\n", 5, 1);
+    else
+        xi_conn_send_copy(x->conn, x, "\n", 1, 1);
+}

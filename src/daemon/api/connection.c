@@ -1,0 +1,462 @@
+#include "daemon/api/connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/api/problem.h"
+
+enum { LINGER_MS = 1000, LINGER_BYTES = 4 * 1024 * 1024 };
+
+static void on_head(void *ctx, struct xi_http_stream *s)
+{
+    struct xi_conn *c = ctx;
+
+    (void)s;
+    c->head_since_ms = 0;
+    c->read_window_ms = xi_now_ms();
+    c->read_bytes = 0;
+    xi_exchange_head(c->x);
+}
+
+static void on_full(void *ctx, struct xi_http_stream *s)
+{
+    (void)s;
+    xi_exchange_full(((struct xi_conn *)ctx)->x);
+}
+
+static void on_end(void *ctx, struct xi_http_stream *s)
+{
+    (void)s;
+    xi_exchange_end(((struct xi_conn *)ctx)->x);
+}
+
+static void on_error(void *ctx, struct xi_http_stream *s, const struct xi_err *err)
+{
+    struct xi_conn *c = ctx;
+
+    (void)s;
+    c->broken = c->close_after = 1;
+    c->head_since_ms = 0;
+    if (c->x->answered)
+        return;
+    xi_body_forget(c->x);
+    xi_answer_problem(c->x, err);
+}
+
+static const struct xi_http_events events = {on_head, on_full, on_end, on_error};
+
+static void on_closed(uv_handle_t *h)
+{
+    struct xi_conn *c = h->data;
+    struct xi_http_server *server = c->server;
+
+    xi_str_fini(&c->stash);
+    free(c);
+    xi_server_conn_gone(server);
+}
+
+void xi_conn_close(struct xi_conn *c)
+{
+    struct xi_exchange *x = c->x;
+
+    if (c->closing)
+        return;
+    c->closing = 1;
+    if (c->prev)
+        c->prev->next = c->next;
+    else
+        c->server->conns = c->next;
+    if (c->next)
+        c->next->prev = c->prev;
+    c->x = NULL;
+    xi_http1_next(&c->http, NULL);
+    if (x != NULL)
+        xi_exchange_detach(x);
+    uv_close(&c->h.handle, on_closed);
+}
+
+static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
+{
+    struct xi_conn *c = h->data;
+    uint8_t *window = NULL;
+    size_t n = 0;
+
+    (void)suggested;
+    if (c->stash.len == 0 && c->x != NULL)
+        xi_http1_window(&c->http, &window, &n);
+    if (n == 0) {
+        window = c->server->scratch;
+        n = sizeof c->server->scratch;
+    }
+    *buf = uv_buf_init((char *)window, (unsigned)n);
+}
+
+static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf);
+
+static void update_reading(struct xi_conn *c)
+{
+    int paused = c->x != NULL && c->x->stream.paused && c->http.state == XI_HTTP1_BODY;
+    int want = !c->closing && !paused && c->stash.len < XI_STASH_MAX;
+
+    if (want == c->reading || c->closing)
+        return;
+    c->reading = want;
+    if (!want)
+        (void)uv_read_stop(&c->h.stream);
+    else if (uv_read_start(&c->h.stream, on_alloc, on_read) != 0)
+        xi_conn_close(c);
+    if (want)
+        c->read_window_ms = xi_now_ms();
+}
+
+static int begin_exchange(struct xi_conn *c)
+{
+    c->x = xi_exchange_take(c->server, c);
+    if (c->x == NULL) {
+        xi_log(XI_WARN, "http.nomemory", "connections=%u", c->server->stats.connections);
+        return -1;
+    }
+    c->server->stats.requests++;
+    c->head_since_ms = xi_now_ms();
+    xi_http1_next(&c->http, &c->x->stream);
+    return 0;
+}
+
+/* Feeds the codec as long as requests are answered at once. Returns how many bytes it took. */
+static size_t pump(struct xi_conn *c, const uint8_t *data, size_t n)
+{
+    size_t took = 0;
+
+    c->pumping = 1;
+    while (!c->closing && !c->linger_until_ms) {
+        if (c->x == NULL) {
+            if (took == n)
+                break;
+            if (begin_exchange(c) != 0) {
+                xi_conn_close(c);
+                break;
+            }
+        }
+        took += xi_http1_feed(&c->http, data + took, n - took);
+        if (c->x != NULL)
+            break; /* it needs more bytes, or is being worked on */
+    }
+    c->pumping = 0;
+    return took;
+}
+
+void xi_conn_resume(struct xi_conn *c)
+{
+    if (c->pumping || c->closing)
+        return;
+    size_t n = c->stash.len;
+    size_t took = pump(c, (const uint8_t *)xi_str_text(&c->stash), n);
+    if (c->closing)
+        return;
+    if (took > 0) {
+        memmove(c->stash.data, c->stash.data + took, n - took);
+        c->stash.len -= took;
+    }
+    if (c->stash.len == 0 && c->stash.room > 0)
+        xi_str_fini(&c->stash);
+    update_reading(c);
+}
+
+static void take_bytes(struct xi_conn *c, const uint8_t *data, size_t n)
+{
+    size_t took = 0;
+
+    c->read_bytes += n;
+    c->since_ms = xi_now_ms();
+    if (c->linger_until_ms != 0) {
+        c->discarded += n;
+        if (c->discarded > LINGER_BYTES)
+            xi_conn_close(c);
+        return;
+    }
+    if (c->stash.len == 0)
+        took = pump(c, data, n);
+    if (c->closing || c->linger_until_ms != 0)
+        return;
+    if (took < n)
+        xi_str_add(&c->stash, data + took, n - took);
+    if (c->stash.failed) {
+        xi_conn_close(c);
+        return;
+    }
+    update_reading(c);
+}
+
+static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
+{
+    struct xi_conn *c = h->data;
+
+    if (n > 0)
+        take_bytes(c, (const uint8_t *)buf->base, (size_t)n);
+    else if (n < 0)
+        xi_conn_close(c); /* a half-closed client gets no answer: it may be dead */
+}
+
+int xi_conn_body_unread(const struct xi_conn *c)
+{
+    const struct xi_http_stream *s = &c->x->stream;
+
+    return c->broken ||
+           (c->http.state == XI_HTTP1_BODY && (s->received != s->content_length || s->discard));
+}
+
+int xi_conn_keeps(const struct xi_conn *c)
+{
+    return c->x->stream.keep_alive && !c->close_after && !c->server->draining &&
+           !xi_conn_body_unread(c);
+}
+
+/* The answer is written: on with the next request, or an end that loses no answer. */
+static void answered(struct xi_conn *c)
+{
+    struct xi_exchange *x = c->x;
+    int unread = xi_conn_body_unread(c);
+    int keep = xi_conn_keeps(c);
+
+    c->since_ms = xi_now_ms();
+    c->x = NULL;
+    xi_http1_next(&c->http, NULL);
+    xi_exchange_detach(x);
+    if (keep) {
+        xi_conn_resume(c);
+        return;
+    }
+    if (!unread) {
+        xi_conn_close(c);
+        return;
+    }
+    /* Closing at once would reset the connection under the answer: shut our side, drop the rest. */
+    c->linger_until_ms = c->since_ms + LINGER_MS;
+    xi_str_fini(&c->stash);
+    if (uv_shutdown(&c->shutdown, &c->h.stream, NULL) != 0)
+        xi_conn_close(c);
+    else
+        update_reading(c);
+}
+
+static void write_ended(struct xi_exchange *x, int status, int last)
+{
+    struct xi_conn *c = x->conn;
+
+    x->writing--;
+    if (c == NULL) {
+        (void)xi_exchange_settle(x);
+    } else if (status < 0) {
+        xi_conn_close(c);
+    } else if (last) {
+        answered(c);
+    }
+}
+
+static void on_written(uv_write_t *w, int status)
+{
+    write_ended(w->data, status, 1);
+}
+
+/* What try_write took is cut off; returns how many pieces are left, from *ret. */
+static unsigned cut(uv_buf_t *pieces, unsigned n, size_t done, uv_buf_t **ret)
+{
+    while (n > 0 && done >= pieces->len) {
+        done -= pieces->len;
+        pieces++;
+        n--;
+    }
+    if (n > 0) {
+        pieces->base += done;
+        pieces->len -= done;
+    }
+    *ret = pieces;
+    return n;
+}
+
+void xi_conn_send(struct xi_conn *c, struct xi_exchange *x)
+{
+    uv_buf_t *left = x->pieces;
+    unsigned n = x->n_pieces;
+    int wrote = 0;
+
+    for (unsigned i = 0; i < n; i++)
+        c->server->stats.sent_bytes += x->pieces[i].len;
+    c->write_window_ms = xi_now_ms();
+    c->write_left = SIZE_MAX;
+    if (uv_stream_get_write_queue_size(&c->h.stream) == 0)
+        wrote = uv_try_write(&c->h.stream, left, n);
+    if (wrote < 0 && wrote != UV_EAGAIN) {
+        xi_conn_close(c);
+        return;
+    }
+    n = cut(left, n, wrote > 0 ? (size_t)wrote : 0, &left);
+    if (n == 0) {
+        answered(c);
+        return;
+    }
+    x->write.data = x;
+    x->writing++;
+    if (uv_write(&x->write, &c->h.stream, left, n, on_written) != 0) {
+        x->writing--;
+        xi_conn_close(c);
+    }
+}
+
+struct copied_write {
+    uv_write_t write;
+    struct xi_exchange *x;
+    int last;
+    char bytes[];
+};
+
+static void on_copy_written(uv_write_t *w, int status)
+{
+    struct copied_write *cw = w->data;
+    struct xi_exchange *x = cw->x;
+    int last = cw->last;
+
+    free(cw);
+    write_ended(x, status, last);
+}
+
+void xi_conn_send_copy(struct xi_conn *c, struct xi_exchange *x, const void *bytes, size_t n,
+                       int last)
+{
+    struct copied_write *cw = malloc(sizeof *cw + n);
+
+    if (cw == NULL) {
+        xi_conn_close(c);
+        return;
+    }
+    *cw = (struct copied_write){.x = x, .last = last};
+    memcpy(cw->bytes, bytes, n);
+    cw->write.data = cw;
+    uv_buf_t buf = uv_buf_init(cw->bytes, (unsigned)n);
+    c->write_window_ms = xi_now_ms();
+    c->write_left = SIZE_MAX;
+    x->writing++;
+    if (uv_write(&cw->write, &c->h.stream, &buf, 1, on_copy_written) != 0) {
+        x->writing--;
+        free(cw);
+        xi_conn_close(c);
+    }
+}
+
+static void too_slow(struct xi_conn *c, const char *what)
+{
+    struct xi_err err;
+
+    c->server->stats.slow++;
+    c->close_after = c->broken = 1;
+    if (c->x == NULL || c->x->answered || c->x->pending) {
+        xi_conn_close(c);
+        return;
+    }
+    (void)xi_fail(&err, XI_ESLOW, "%s", what);
+    xi_http1_next(&c->http, NULL);
+    xi_body_forget(c->x);
+    xi_answer_problem(c->x, &err);
+}
+
+static int reads_too_slowly(struct xi_conn *c, uint64_t now_ms)
+{
+    const struct xi_http_config *f = &c->server->config;
+    size_t left = uv_stream_get_write_queue_size(&c->h.stream);
+
+    if (left == 0 || now_ms - c->write_window_ms < f->slow_window_ms)
+        return 0;
+    uint64_t moved = c->write_left > left ? c->write_left - left : 0;
+    int first = c->write_left == SIZE_MAX;
+    c->write_left = left;
+    c->write_window_ms = now_ms;
+    return !first && moved < (uint64_t)f->slow_bytes_per_s * f->slow_window_ms / 1000;
+}
+
+static int sends_too_slowly(struct xi_conn *c, uint64_t now_ms)
+{
+    const struct xi_http_config *f = &c->server->config;
+
+    if (c->http.state != XI_HTTP1_BODY || !c->reading ||
+        now_ms - c->read_window_ms < f->slow_window_ms)
+        return 0;
+    uint64_t moved = c->read_bytes;
+    c->read_bytes = 0;
+    c->read_window_ms = now_ms;
+    return moved < (uint64_t)f->slow_bytes_per_s * f->slow_window_ms / 1000;
+}
+
+void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms)
+{
+    const struct xi_http_config *f = &c->server->config;
+
+    if (c->closing)
+        return;
+    if (c->linger_until_ms != 0) {
+        if (now_ms >= c->linger_until_ms)
+            xi_conn_close(c);
+    } else if (c->x == NULL) {
+        if (now_ms - c->since_ms >= f->idle_ms || c->server->draining)
+            xi_conn_close(c);
+    } else if (c->head_since_ms != 0 && now_ms - c->head_since_ms >= f->slow_head_ms) {
+        too_slow(c, "the request's head did not arrive in time");
+    } else if (reads_too_slowly(c, now_ms)) {
+        c->server->stats.slow++;
+        xi_conn_close(c);
+    } else if (!c->x->stream.paused && !c->x->pending && sends_too_slowly(c, now_ms)) {
+        too_slow(c, "the request's body arrives slower than 64 KiB/s");
+    }
+}
+
+static int init_handle(struct xi_conn *c, uv_stream_t *listener)
+{
+    uv_loop_t *loop = c->server->service->loop;
+    int rc;
+
+    c->over_socket = listener->type == UV_NAMED_PIPE;
+    rc = c->over_socket ? uv_pipe_init(loop, &c->h.pipe, 0) : uv_tcp_init(loop, &c->h.tcp);
+    c->h.handle.data = c;
+    return rc;
+}
+
+void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
+{
+    struct xi_conn *c = calloc(1, sizeof *c);
+
+    if (c == NULL)
+        return;
+    c->server = server;
+    c->since_ms = xi_now_ms();
+    xi_str_init(&c->stash, XI_STASH_MAX + XI_SCRATCH_BYTES);
+    xi_http1_init(&c->http, &events, c);
+    if (init_handle(c, listener) != 0) {
+        free(c);
+        return;
+    }
+    c->next = server->conns;
+    if (c->next)
+        c->next->prev = c;
+    server->conns = c;
+    server->stats.connections++;
+    server->handles++;
+    if (uv_accept(listener, &c->h.stream) != 0) {
+        xi_conn_close(c);
+        return;
+    }
+    server->stats.accepted++;
+    if (!c->over_socket)
+        (void)uv_tcp_nodelay(&c->h.tcp, 1);
+    if (server->stats.connections > server->config.connections_max || server->draining) {
+        /* No memory is spent on whoever is over the cap: a fixed line, then the end. */
+        static const char line[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
+                                   "Content-Length: 0\r\nConnection: close\r\n\r\n";
+        uv_buf_t buf = uv_buf_init((char *)(uintptr_t)line, sizeof line - 1);
+        (void)uv_try_write(&c->h.stream, &buf, 1);
+        server->stats.refused++;
+        xi_conn_close(c);
+        return;
+    }
+    update_reading(c);
+}

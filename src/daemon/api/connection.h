@@ -1,0 +1,75 @@
+/* connection.h: one client on TCP or on the Unix socket, and the server that holds them all.
+ * Loop thread; private to this room. */
+#ifndef XI_DAEMON_API_CONNECTION_H
+#define XI_DAEMON_API_CONNECTION_H
+
+#include <uv.h>
+
+#include "daemon/api/exchange.h"
+#include "wire/http1.h"
+
+#define XI_SCRATCH_BYTES (16 * XI_KIB)
+#define XI_STASH_MAX     (64 * XI_KIB) /* of a client that sends ahead */
+
+struct xi_conn {
+    union {
+        uv_tcp_t tcp;
+        uv_pipe_t pipe;
+        uv_stream_t stream;
+        uv_handle_t handle;
+    } h;
+    struct xi_http_server *server;
+    struct xi_conn *prev, *next;
+    struct xi_http1 http;
+    struct xi_exchange *x; /* NULL between requests */
+    int over_socket;       /* Unix socket */
+    int closing, reading, pumping, close_after, broken;
+    uint64_t linger_until_ms; /* our answer is out, the rest of its body is dropped until then */
+    uint64_t discarded;
+    struct xi_str stash;
+
+    /* Against slow clients: what moved since the window began. */
+    uint64_t since_ms, head_since_ms; /* idle since; first byte of a head */
+    uint64_t read_window_ms, read_bytes, write_window_ms, write_left;
+    uv_shutdown_t shutdown;
+};
+
+struct xi_http_server {
+    struct xi_service *service;
+    struct xi_http_config config;
+    struct xi_gate gate;
+    uv_tcp_t tcp;
+    uv_pipe_t pipe;
+    uv_timer_t sweep, retry;
+    int has_tcp, has_pipe, draining, closing, handles, retry_runs;
+    unsigned port;
+    struct xi_conn *conns;
+    struct xi_exchange *free_list, *waiting;
+    uint32_t n_free, uploads;
+    uint64_t last_client_ms;
+    struct xi_http_stats stats;
+    void (*drained)(void *ctx);
+    void *drained_ctx;
+    uint8_t scratch[XI_SCRATCH_BYTES];
+};
+
+void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener);
+void xi_conn_close(struct xi_conn *c);
+/* The stream was un-paused, or an answer is out: goes on with the bytes that wait. */
+void xi_conn_resume(struct xi_conn *c);
+/* Looks for slow and idle clients. */
+void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms);
+/* Writes x->head and x->pieces, then xi_conn_answered. */
+void xi_conn_send(struct xi_conn *c, struct xi_exchange *x);
+/* Writes a copy of some bytes (100 Continue, an event). last: the answer ends with them. */
+void xi_conn_send_copy(struct xi_conn *c, struct xi_exchange *x, const void *bytes, size_t n,
+                       int last);
+/* Is there more of the request's body to come (or can nobody tell)? */
+int xi_conn_body_unread(const struct xi_conn *c);
+/* Will the connection take another request after this answer? */
+int xi_conn_keeps(const struct xi_conn *c);
+/* Some exchange waits for a slot: look again soon. */
+void xi_server_wait(struct xi_http_server *server);
+void xi_server_conn_gone(struct xi_http_server *server);
+
+#endif

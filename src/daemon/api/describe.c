@@ -1,0 +1,157 @@
+#include "daemon/api/describe.h"
+
+#include <inttypes.h>
+
+#include "daemon/api/problem.h"
+
+void xi_describe_value(struct xi_str *s, double v)
+{
+    if (v < 0 && v == XI_UNKNOWN)
+        xi_str_puts(s, "null");
+    else
+        xi_str_number(s, v, 12);
+}
+
+void xi_describe_error(struct xi_str *s, const struct xi_err *err)
+{
+    if (err->rc == XI_OK)
+        xi_str_puts(s, "null");
+    else
+        xi_problem_json(s, err);
+}
+
+void xi_describe_hist(struct xi_str *s, const struct xi_hist *h)
+{
+    xi_str_printf(s,
+                  "{\"count\":%" PRIu64 ",\"p50_us\":%" PRIu64 ",\"p90_us\":%" PRIu64
+                  ",\"p99_us\":%" PRIu64 ",\"max_us\":%" PRIu64 "}",
+                  h->count, xi_hist_quantile_us(h, 0.5), xi_hist_quantile_us(h, 0.9),
+                  xi_hist_quantile_us(h, 0.99), h->max_us);
+}
+
+static void add_text(struct xi_str *s, const char *key, const char *value)
+{
+    xi_str_printf(s, "\"%s\":", key);
+    xi_str_json(s, value);
+    xi_str_puts(s, ",");
+}
+
+static void session_fields(struct xi_str *s, const struct xi_session *x)
+{
+    xi_str_printf(s, "\"id\":\"%s\",", x->id);
+    add_text(s, "name", x->name);
+    add_text(s, "version", x->version);
+    add_text(s, "tenant", x->tenant);
+    xi_str_printf(s, "\"state\":\"%s\",\"digest\":\"%s\",", xi_session_state_name(x->state),
+                  x->digest);
+    add_text(s, "variant", x->variant);
+    add_text(s, "engine", x->engine);
+    add_text(s, "device", x->device);
+    add_text(s, "isolation", x->isolation);
+    add_text(s, "isolation_reason", x->isolation_reason);
+    xi_str_printf(s,
+                  "\"memory\":%" PRIu64 ",\"peak_memory\":%" PRIu64
+                  ",\"instances\":%u,\"queued\":%u,\"running\":%u,\"restarts\":%u,\"crashes\":%u,"
+                  "\"load_us\":%" PRIu64 ",\"warm_us\":%" PRIu64 ",\"loaded_at_ms\":%" PRIu64
+                  ",\"flow\":%s,\"takes_image\":%s,\"draws\":%s,",
+                  x->memory_bytes, x->peak_bytes, x->lane_count, x->queued, x->running, x->restarts,
+                  x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
+                  x->has_flow ? "true" : "false", x->takes_image ? "true" : "false",
+                  x->draws ? "true" : "false");
+    if (x->state == XI_SESSION_LOADING || x->state == XI_SESSION_WARMING)
+        add_text(s, "phase", x->phase);
+    xi_str_puts(s, "\"why\":");
+    xi_describe_error(s, &x->why);
+}
+
+void xi_describe_session(struct xi_str *s, const struct xi_session *session)
+{
+    xi_str_puts(s, "{");
+    session_fields(s, session);
+    xi_str_puts(s, "}");
+}
+
+static void add_ports(struct xi_str *s, const char *key, const struct xi_port_spec *ports,
+                      uint32_t n)
+{
+    xi_str_printf(s, ",\"%s\":[", key);
+    for (uint32_t i = 0; i < n; i++) {
+        xi_str_puts(s, i ? ",{\"name\":" : "{\"name\":");
+        xi_str_json(s, ports[i].name);
+        xi_str_printf(s, ",\"datatype\":\"%s\",\"shape\":", xi_dtype_name(ports[i].dtype));
+        if (ports[i].rank < 0)
+            xi_str_puts(s, "null");
+        else
+            xi_str_puts(s, "[");
+        for (int d = 0; d < ports[i].rank; d++)
+            xi_str_printf(s, d ? ",%" PRId64 : "%" PRId64, ports[i].dims[d]);
+        xi_str_puts(s, ports[i].rank < 0 ? "}" : "]}");
+    }
+    xi_str_puts(s, "]");
+}
+
+void xi_describe_session_fully(struct xi_str *s, const struct xi_session *session)
+{
+    const struct xi_session_stats *t = &session->stats;
+
+    xi_str_puts(s, "{");
+    session_fields(s, session);
+    add_ports(s, "inputs", session->signature.inputs, session->signature.n_inputs);
+    add_ports(s, "outputs", session->signature.outputs, session->signature.n_outputs);
+    xi_str_printf(s,
+                  ",\"requests\":%" PRIu64 ",\"ok\":%" PRIu64 ",\"client_errors\":%" PRIu64
+                  ",\"server_errors\":%" PRIu64 ",\"cancelled\":%" PRIu64 ",\"expired\":%" PRIu64
+                  ",\"refused\":%" PRIu64 ",\"retried\":%" PRIu64 ",\"input_bytes\":%" PRIu64
+                  ",\"output_bytes\":%" PRIu64 ",\"copied_bytes\":%" PRIu64
+                  ",\"latency\":{\"total\":",
+                  t->requests, t->ok, t->client_errors, t->server_errors, t->cancelled, t->expired,
+                  t->refused, t->retried, t->input_bytes, t->output_bytes, t->copied_bytes);
+    xi_describe_hist(s, &t->total);
+    xi_str_puts(s, ",\"queue\":");
+    xi_describe_hist(s, &t->queue);
+    xi_str_puts(s, ",\"device\":");
+    xi_describe_hist(s, &t->device);
+    xi_str_puts(s, "}}");
+}
+
+static void add_variants(struct xi_str *s, const struct xi_package_record *r)
+{
+    xi_str_puts(s, ",\"variants\":[");
+    for (uint32_t i = 0; i < r->n_variants; i++) {
+        const struct xi_record_variant *v = &r->variants[i];
+        xi_str_puts(s, i ? ",{" : "{");
+        add_text(s, "id", v->id);
+        add_text(s, "engine", v->engine);
+        add_text(s, "format", v->format);
+        add_text(s, "device", v->device);
+        add_text(s, "precision", v->precision);
+        xi_str_printf(s, "\"memory\":%" PRIu64 "}", v->memory_bytes);
+    }
+    xi_str_puts(s, "]");
+}
+
+void xi_describe_package(struct xi_str *s, const char *digest, const struct xi_package_record *r,
+                         uint64_t bytes, int64_t installed_at_ms)
+{
+    xi_str_printf(s, "{\"digest\":\"%s\",", digest);
+    add_text(s, "name", r->name);
+    add_text(s, "version", r->version);
+    add_text(s, "description", r->description);
+    add_text(s, "license", r->license);
+    add_text(s, "input", r->input);
+    xi_str_puts(s, "\"outputs\":[");
+    for (int i = 0; i < XI_RECORD_OUTPUTS_MAX && r->outputs[i][0]; i++) {
+        xi_str_puts(s, i ? "," : "");
+        xi_str_json(s, r->outputs[i]);
+    }
+    xi_str_printf(s,
+                  "],\"signed\":%s,\"flow\":%s,\"archive_bytes\":%" PRIu64 ",\"bytes\":%" PRIu64
+                  ",\"memory_required\":%" PRIu64,
+                  r->flags & XI_RECORD_SIGNED ? "true" : "false",
+                  r->flags & XI_RECORD_FLOW ? "true" : "false", r->archive_bytes, bytes,
+                  r->memory_required);
+    if (installed_at_ms > 0)
+        xi_str_printf(s, ",\"installed_at_ms\":%" PRId64, installed_at_ms);
+    add_variants(s, r);
+    xi_str_puts(s, "}");
+}

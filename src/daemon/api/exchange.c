@@ -1,0 +1,172 @@
+#include "daemon/api/exchange.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/api/connection.h"
+#include "daemon/api/infer.h"
+
+enum { KEPT_MAX = 512, KEPT_TEXT = 64 * 1024, HEAD_CAP = 8 * 1024 };
+
+struct xi_exchange *xi_exchange_take(struct xi_http_server *server, struct xi_conn *conn)
+{
+    struct xi_exchange *x = server->free_list;
+
+    if (x != NULL) {
+        server->free_list = x->free_next;
+        server->n_free--;
+    } else {
+        x = calloc(1, sizeof *x);
+        if (x == NULL)
+            return NULL;
+        xi_str_init(&x->text, XI_BODY_JSON_MAX);
+        xi_str_init(&x->head, HEAD_CAP);
+        xi_str_init(&x->extra, HEAD_CAP / 2);
+        xi_str_init(&x->body, XI_GIB);
+    }
+    x->server = server;
+    x->conn = conn;
+    x->born_ns = xi_now_ns();
+    return x;
+}
+
+void xi_exchange_destroy(struct xi_exchange *x)
+{
+    xi_http_stream_fini(&x->stream);
+    xi_str_fini(&x->text);
+    xi_str_fini(&x->head);
+    xi_str_fini(&x->extra);
+    xi_str_fini(&x->body);
+    xi_infer_free(x->infer);
+    free(x);
+}
+
+static void keep_small(struct xi_str *s)
+{
+    if (s->room > KEPT_TEXT)
+        xi_str_fini(s);
+    else
+        xi_str_clear(s);
+}
+
+static void clean(struct xi_exchange *x)
+{
+    if (x->release != NULL)
+        x->release(x);
+    xi_body_forget(x);
+    x->server->stats.body_bytes += x->stream.received;
+    x->server->stats.copied_bytes += x->stream.copied;
+    xi_http_stream_reset(&x->stream);
+    keep_small(&x->text);
+    keep_small(&x->head);
+    keep_small(&x->extra);
+    keep_small(&x->body);
+    x->route = NULL;
+    x->who = (struct xi_identity){0};
+    x->param[0] = '\0';
+    x->answered = x->streaming = x->status = 0;
+    x->retry_after_s = 0;
+    x->gone = x->release = NULL;
+    x->job = NULL;
+    x->n_pieces = 0;
+}
+
+int xi_exchange_settle(struct xi_exchange *x)
+{
+    struct xi_http_server *server = x->server;
+
+    if (x->conn != NULL || x->pending || x->writing)
+        return 0;
+    clean(x);
+    if (server->n_free >= KEPT_MAX || server->closing) {
+        xi_exchange_destroy(x);
+        return 1;
+    }
+    x->free_next = server->free_list;
+    server->free_list = x;
+    server->n_free++;
+    return 1;
+}
+
+void xi_exchange_detach(struct xi_exchange *x)
+{
+    x->conn = NULL;
+    x->stream.paused = 0;
+    if (x->waiting)
+        xi_body_forget(x);
+    if (x->pending && x->gone != NULL)
+        x->gone(x); /* may end in xi_answer_… and with it here again */
+    else
+        (void)xi_exchange_settle(x);
+}
+
+static enum xi_rc check_type(const struct xi_exchange *x, struct xi_err *err)
+{
+    const char *value = xi_http_header(&x->stream, "content-type");
+    const char *encoding = xi_http_header(&x->stream, "content-encoding");
+    char type[64];
+
+    if (encoding != NULL && strcmp(encoding, "identity") != 0)
+        return xi_fail(err, XI_EMEDIA, "Content-Encoding \"%.40s\": send the bytes as they are",
+                       encoding);
+    if (x->route->types == 0 || x->route->types & XI_TYPE_ANY)
+        return XI_OK;
+    xi_http_media_type(value ? value : "", type, sizeof type);
+    if (xi_type_bit(type) & x->route->types)
+        return XI_OK;
+    return xi_fail(err, XI_EMEDIA, "Content-Type \"%.60s\" is not taken by %s", value ? value : "",
+                   x->route->path);
+}
+
+/* Everything that is known of a request before its body. */
+static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *err)
+{
+    struct xi_http_server *server = x->server;
+    struct xi_http_stream *s = &x->stream;
+    int over_socket = x->conn->over_socket;
+    enum xi_rc rc = xi_gate_origin(&server->gate, s, over_socket, err);
+
+    if (rc == XI_OK)
+        rc = xi_route_find(s->method, s->path, &x->route, x->param, allow, err);
+    if (rc == XI_OK)
+        rc = xi_gate_identify(&server->gate, s, over_socket, x->route->role, &x->who, err);
+    if (rc == XI_OK)
+        rc = check_type(x, err);
+    if (rc == XI_OK && s->content_length != XI_HTTP_NO_LENGTH &&
+        s->content_length > x->route->body_limit)
+        rc = xi_fail(err, XI_ETOOBIG, "body of %llu bytes, this route takes %llu",
+                     (unsigned long long)s->content_length,
+                     (unsigned long long)x->route->body_limit);
+    return rc;
+}
+
+void xi_exchange_head(struct xi_exchange *x)
+{
+    char allow[64] = "";
+    struct xi_err err = {0};
+
+    if (admit(x, allow, &err) != XI_OK) {
+        if (err.rc == XI_EMETHOD)
+            xi_str_printf(&x->extra, "Allow: %s\r\n", allow);
+        xi_answer_problem(x, &err);
+        return;
+    }
+    x->stream.body_limit = x->route->body_limit;
+    if (x->route->begin != NULL)
+        x->route->begin(x);
+    if (x->answered || x->route->body == XI_TAKES_OWN)
+        return;
+    if (x->route->body == XI_TAKES_TEXT)
+        xi_body_text(x);
+    else if (x->route->body == XI_TAKES_SLOT && x->stream.sink == NULL && !x->waiting)
+        xi_body_slot(x, 0);
+}
+
+void xi_exchange_end(struct xi_exchange *x)
+{
+    if (x->answered)
+        return;
+    x->pending = 1;
+    x->route->run(x);
+}

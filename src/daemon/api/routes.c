@@ -1,0 +1,208 @@
+#include "daemon/api/routes.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/name.h"
+#include "daemon/api/exchange.h"
+
+#define CONTROL_MAX (256 * XI_KIB)
+#define INFER_TYPES (XI_TYPE_JSON | XI_TYPE_JPEG | XI_TYPE_PNG | XI_TYPE_OCTETS)
+
+static const struct xi_route routes[] = {
+    {"POST", "/v1/control/load", XI_ROLE_CONTROL, XI_TAKES_TEXT, CONTROL_MAX, XI_TYPE_JSON, NULL,
+     NULL, xi_control_load, "Load a package that was uploaded"},
+    {"POST", "/v1/control/unload", XI_ROLE_CONTROL, XI_TAKES_TEXT, CONTROL_MAX, XI_TYPE_JSON, NULL,
+     NULL, xi_control_unload, "Drain a session and free what it holds"},
+    {"POST", "/v1/control/packages", XI_ROLE_CONTROL, XI_TAKES_OWN, XI_PACKAGE_MAX, XI_TYPE_PACKAGE,
+     xi_control_upload_begin, xi_control_upload_full, xi_control_upload_end, "Upload a package"},
+    {"GET", "/v1/packages", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_packages,
+     "List the packages in the store"},
+    {"GET", "/v1/packages/{digest}", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_system_package, "One package, by digest, name or name:version"},
+    {"DELETE", "/v1/packages/{digest}", XI_ROLE_CONTROL, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_control_package_delete, "Remove a package that is not loaded"},
+    {"GET", "/v1/models", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_models,
+     "List the sessions (loaded packages)"},
+    {"GET", "/v1/models/{id}", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_model,
+     "One session, by id or name"},
+    {"POST", "/v1/infer/{id}", XI_ROLE_INFER, XI_TAKES_SLOT, XI_BODY_MAX, INFER_TYPES,
+     xi_infer_begin, NULL, xi_infer_run, "Run a session on an input"},
+    {"GET", "/v1/why/{id}", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_why,
+     "Why a session failed or crashed"},
+    {"GET", "/v1/telemetry", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_telemetry,
+     "Load, temperatures, memory, rates and latencies"},
+    {"GET", "/v1/device/capabilities", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_system_capabilities, "Engines and devices, and what is missing"},
+    {"GET", "/v1/health/live", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_live,
+     "200 while the daemon runs"},
+    {"GET", "/v1/health/ready", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_ready,
+     "200 when everything that should be loaded is ready"},
+    {"GET", "/metrics", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_metrics,
+     "Counters for Prometheus"},
+    {"GET", "/v1/openapi.json", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_system_openapi, "This description"},
+    {"POST", "/v1/echo", XI_ROLE_INFER, XI_TAKES_SLOT, XI_BODY_MAX, XI_TYPE_ANY, NULL, NULL,
+     xi_echo_run, "Answers the body it was sent, to measure the wire"},
+};
+
+size_t xi_routes_count(void)
+{
+    return sizeof routes / sizeof *routes;
+}
+
+const struct xi_route *xi_route_at(size_t i)
+{
+    return &routes[i];
+}
+
+static const struct {
+    unsigned bit;
+    const char *type;
+} types[] = {
+    {XI_TYPE_JSON, "application/json"},
+    {XI_TYPE_PACKAGE, "application/vnd.xinfer.xpkg"},
+    {XI_TYPE_JPEG, "image/jpeg"},
+    {XI_TYPE_PNG, "image/png"},
+    {XI_TYPE_OCTETS, "application/octet-stream"},
+};
+
+unsigned xi_type_bit(const char *media_type)
+{
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (strcmp(types[i].type, media_type) == 0)
+            return types[i].bit;
+    return 0;
+}
+
+/* Byte by byte: no spelling of a path reaches a route but its own. *ret_param is where the {…}
+ * segment begins in path, or NULL. */
+static int path_matches(const char *pattern, const char *path, const char **ret_param)
+{
+    const char *brace = strchr(pattern, '{');
+    size_t n = brace ? (size_t)(brace - pattern) : strlen(pattern) + 1;
+
+    *ret_param = NULL;
+    if (strncmp(pattern, path, n) != 0)
+        return 0;
+    if (brace == NULL)
+        return 1;
+    *ret_param = path + n;
+    return path[n] != '\0' && strchr(path + n, '/') == NULL;
+}
+
+/* A name, an id, a digest ("sha256:" may stand before it), or name:version. */
+static enum xi_rc check_param(const char *text, struct xi_err *err)
+{
+    char half[XI_NAME_MAX + 1];
+    const char *colon = strchr(text, ':');
+    size_t n = colon ? (size_t)(colon - text) : strlen(text);
+
+    if (n > XI_NAME_MAX)
+        n = XI_NAME_MAX;
+    memcpy(half, text, n);
+    half[n] = '\0';
+    enum xi_rc rc = xi_name_check(half, "name", err);
+    if (rc == XI_OK && colon != NULL && !xi_name_valid(colon + 1) && !xi_semver_valid(colon + 1))
+        rc = xi_fail(err, XI_EINVAL, "\"%.60s\" is no version", colon + 1);
+    return rc;
+}
+
+static void add_allow(char allow[64], const char *method)
+{
+    size_t n = strlen(allow);
+
+    (void)snprintf(allow + n, 64 - n, "%s%s%s", n ? ", " : "", method,
+                   strcmp(method, "GET") == 0 ? ", HEAD" : "");
+}
+
+enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_route **ret,
+                         char param[XI_NAME_MAX + 1], char ret_allow[64], struct xi_err *err)
+{
+    const char *at = NULL;
+
+    ret_allow[0] = '\0';
+    if (strcmp(method, "HEAD") == 0)
+        method = "GET";
+    for (size_t i = 0; i < xi_routes_count(); i++) {
+        if (!path_matches(routes[i].path, path, &at))
+            continue;
+        if (strcmp(routes[i].method, method) != 0) {
+            add_allow(ret_allow, routes[i].method);
+            continue;
+        }
+        param[0] = '\0';
+        if (at != NULL) {
+            enum xi_rc rc = xi_http_percent_decode(at, strlen(at), param, XI_NAME_MAX + 1, err);
+            if (rc == XI_OK)
+                rc = check_param(param, err);
+            if (rc != XI_OK)
+                return rc;
+        }
+        *ret = &routes[i];
+        return XI_OK;
+    }
+    if (ret_allow[0] != '\0')
+        return xi_fail(err, XI_EMETHOD, "%s is not allowed here, only %s", method, ret_allow);
+    (void)xi_fail(err, XI_EROUTE, "no route \"%.100s\"", path);
+    return xi_hint(err, "GET /v1/openapi.json lists all routes");
+}
+
+static void describe_body(struct xi_str *s, const struct xi_route *r)
+{
+    const char *comma = "";
+
+    xi_str_puts(s, ",\"requestBody\":{\"required\":true,\"content\":{");
+    if (r->types & XI_TYPE_ANY)
+        xi_str_puts(s, "\"*/*\":{}");
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        if (r->types & types[i].bit) {
+            xi_str_printf(s, "%s\"%s\":{}", comma, types[i].type);
+            comma = ",";
+        }
+    xi_str_printf(s, "}},\"x-body-limit\":%llu", (unsigned long long)r->body_limit);
+}
+
+static void describe(struct xi_str *s, const struct xi_route *r)
+{
+    const char *brace = strchr(r->path, '{');
+
+    xi_str_printf(s, "\"%c%c%c%s\":{\"summary\":", r->method[0] | 32, r->method[1] | 32,
+                  r->method[2] | 32,
+                  strcmp(r->method, "POST") == 0     ? "t"
+                  : strcmp(r->method, "DELETE") == 0 ? "ete"
+                                                     : "");
+    xi_str_json(s, r->summary);
+    xi_str_printf(s, ",\"x-role\":\"%s\"", xi_role_name(r->role));
+    if (brace != NULL)
+        xi_str_printf(s,
+                      ",\"parameters\":[{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,"
+                      "\"schema\":{\"type\":\"string\"}}]",
+                      (int)strlen(brace) - 2, brace + 1);
+    if (r->body != XI_TAKES_NOTHING)
+        describe_body(s, r);
+    xi_str_puts(s, ",\"responses\":{\"200\":{\"description\":\"success\"},\"default\":{"
+                   "\"description\":\"a problem document\",\"content\":{"
+                   "\"application/problem+json\":{\"schema\":{\"$ref\":"
+                   "\"#/components/schemas/Problem\"}}}}}}");
+}
+
+void xi_routes_openapi(struct xi_str *s)
+{
+    xi_str_puts(s, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"xInfer\",\"version\":\"1\"},"
+                   "\"paths\":{");
+    for (size_t i = 0; i < xi_routes_count(); i++) {
+        int same = i > 0 && strcmp(routes[i].path, routes[i - 1].path) == 0;
+        if (same)
+            xi_str_puts(s, ",");
+        else
+            xi_str_printf(s, "%s\"%s\":{", i ? "}," : "", routes[i].path);
+        describe(s, &routes[i]);
+    }
+    xi_str_puts(s, "}},\"components\":{\"schemas\":{\"Problem\":{\"type\":\"object\","
+                   "\"required\":[\"type\",\"title\",\"status\",\"detail\",\"code\"],"
+                   "\"properties\":{\"type\":{\"type\":\"string\"},\"title\":{\"type\":"
+                   "\"string\"},\"status\":{\"type\":\"integer\"},\"detail\":{\"type\":"
+                   "\"string\"},\"code\":{\"type\":\"string\"},\"hint\":{\"type\":\"string\"}"
+                   "}}}}}");
+}

@@ -1,0 +1,251 @@
+/* POST /v1/infer/{id}: the head is read here, the body in infer_body.c, the answer is written in
+ * infer_answer.c. POST /v1/echo. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/api/connection.h"
+#include "daemon/api/infer.h"
+
+#define DEADLINE_MAX_MS 3600000
+
+void xi_infer_free(struct xi_infer *inf)
+{
+    if (inf == NULL)
+        return;
+    free(inf->oip);
+    free(inf);
+}
+
+static void release(struct xi_exchange *x)
+{
+    struct xi_infer *inf = x->infer;
+
+    xi_reply_release(&inf->reply);
+    xi_slot_put(inf->tensors);
+    inf->tensors = NULL;
+    if (inf->session != NULL)
+        xi_session_put(inf->session);
+    inf->session = NULL;
+}
+
+/* READY, or it was and will be again: then its signature is known and the queue may hold us. */
+static enum xi_rc check_state(const struct xi_session *s, struct xi_err *err)
+{
+    if (s->state == XI_SESSION_READY || s->signature.n_inputs > 0)
+        return XI_OK;
+    if (s->state == XI_SESSION_FAILED) {
+        *err = s->why;
+        return s->why.rc != XI_OK ? s->why.rc
+                                  : xi_fail(err, XI_ECRASHLOOP, "\"%.60s\" has failed", s->name);
+    }
+    if (s->state == XI_SESSION_DRAINING || s->state == XI_SESSION_GONE)
+        return xi_fail(err, XI_EGONE, "\"%.60s\" is being unloaded", s->name);
+    return xi_fail(err, XI_EAGAIN, "\"%.60s\" is still loading", s->name);
+}
+
+static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    struct xi_sessions *m = x->server->service->sessions;
+    int any_tenant = x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param);
+    enum xi_rc rc =
+        xi_sessions_find(m, any_tenant ? NULL : x->who.tenant, x->param, &inf->session, err);
+
+    if (rc != XI_OK) {
+        inf->session = NULL;
+        return rc;
+    }
+    xi_session_get(inf->session);
+    return check_state(inf->session, err);
+}
+
+static enum xi_rc read_priority(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    static const char *const names[] = {"realtime", "normal", "batch"};
+    const char *value = xi_http_header(&x->stream, "xinfer-priority");
+
+    inf->priority = inf->session->options.priority;
+    if (value == NULL)
+        return XI_OK;
+    for (int i = 0; i < 3; i++)
+        if (strcmp(value, names[i]) == 0) {
+            inf->priority = (enum xi_priority)i;
+            return XI_OK;
+        }
+    return xi_fail(err, XI_EINVAL, "Xinfer-Priority: \"%.20s\" is none of realtime, normal, batch",
+                   value);
+}
+
+static enum xi_rc read_deadline(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    const char *value = xi_http_header(&x->stream, "xinfer-deadline-ms");
+    size_t n = value ? strlen(value) : 0;
+
+    inf->deadline_ns = 0;
+    if (value == NULL)
+        return XI_OK;
+    long ms = n > 0 && n < 9 && strspn(value, "0123456789") == n ? strtol(value, NULL, 10) : 0;
+    if (ms < 1 || ms > DEADLINE_MAX_MS)
+        return xi_fail(err, XI_EINVAL, "Xinfer-Deadline-Ms: \"%.20s\" is not 1 to %d", value,
+                       DEADLINE_MAX_MS);
+    inf->deadline_ns = x->born_ns + (uint64_t)ms * 1000000;
+    return XI_OK;
+}
+
+static enum xi_rc read_accept(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    const struct xi_session *s = inf->session;
+
+    if (xi_accepts(x, "multipart/mixed"))
+        inf->accept = XI_ACCEPT_BOTH;
+    else if (xi_accepts(x, "application/json"))
+        inf->accept = XI_ACCEPT_JSON;
+    else if (xi_accepts(x, "image/jpeg") || xi_accepts(x, "image/*"))
+        inf->accept = XI_ACCEPT_PICTURE;
+    else if (xi_accepts(x, "application/octet-stream"))
+        inf->accept = XI_ACCEPT_BINARY;
+    else
+        inf->accept = XI_ACCEPT_JSON;
+    int picture = inf->accept == XI_ACCEPT_PICTURE || inf->accept == XI_ACCEPT_BOTH;
+    if (picture && (inf->input != XI_INPUT_FILE || !s->draws)) {
+        (void)xi_fail(err, XI_EUNSUPPORTED, "\"%.60s\" cannot answer with a picture", s->name);
+        return xi_hint(err, "ask with Accept: application/json");
+    }
+    if (inf->accept == XI_ACCEPT_BINARY && inf->input == XI_INPUT_FILE) {
+        (void)xi_fail(err, XI_EUNSUPPORTED, "a picture's answer is JSON or a picture, not tensors");
+        return xi_hint(err, "send tensors to get tensors, or ask with Accept: application/json");
+    }
+    return XI_OK;
+}
+
+/* Body is one tensor: everything but its bytes is in two headers. */
+static enum xi_rc read_raw(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    const struct xi_session *s = inf->session;
+    const char *dtype = xi_http_header(&x->stream, "xinfer-dtype");
+    const char *shape = xi_http_header(&x->stream, "xinfer-shape");
+    uint64_t length = x->stream.content_length;
+    enum xi_rc rc;
+
+    if (dtype == NULL || shape == NULL) {
+        (void)xi_fail(err, XI_EINVAL, "raw bytes need Xinfer-Dtype and Xinfer-Shape");
+        return xi_hint(err, "such as Xinfer-Dtype: FP32 and Xinfer-Shape: 1,300,300,3");
+    }
+    inf->dtype = xi_dtype_parse(dtype);
+    if (inf->dtype == XI_DT_UNKNOWN)
+        return xi_fail(err, XI_ETENSOR, "Xinfer-Dtype: \"%.20s\" is no datatype", dtype);
+    rc = xi_shape_parse(shape, 0, inf->dims, &inf->rank, err);
+    if (rc != XI_OK)
+        return rc;
+    if (s->signature.n_inputs != 1)
+        return xi_fail(err, XI_ETENSOR, "\"%.60s\" has %u inputs, raw bytes are one", s->name,
+                       s->signature.n_inputs);
+    if (length == XI_HTTP_NO_LENGTH || inf->dtype == XI_DT_BYTES)
+        return XI_OK; /* known when it is here */
+    struct xi_tensor t = xi_tensor_make(inf->dtype, inf->dims, inf->rank, NULL, length);
+    return xi_port_check(&s->signature.inputs[0], &t, err);
+}
+
+static enum xi_rc no_tensors(const struct xi_session *s, struct xi_err *err)
+{
+    if (s->signature.n_inputs > 0)
+        return XI_OK;
+    (void)xi_fail(err, XI_EAGAIN, "\"%.60s\" does not say its inputs yet", s->name);
+    return err->rc;
+}
+
+static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    const struct xi_session *s = inf->session;
+    const char *header = xi_http_header(&x->stream, "inference-header-content-length");
+    char type[64];
+    enum xi_rc rc;
+
+    xi_http_media_type(xi_http_header(&x->stream, "content-type"), type, sizeof type);
+    unsigned bit = xi_type_bit(type);
+    inf->header_bytes = 0;
+    if (bit & (XI_TYPE_JPEG | XI_TYPE_PNG)) {
+        inf->input = XI_INPUT_FILE;
+        if (s->has_flow && s->takes_image)
+            return XI_OK;
+        (void)xi_fail(err, XI_EMEDIA, "\"%.60s\" takes tensors, no pictures", s->name);
+        return xi_hint(err, "send application/octet-stream with Xinfer-Dtype and Xinfer-Shape, or "
+                            "a package with a flow");
+    }
+    rc = no_tensors(s, err);
+    if (rc != XI_OK)
+        return rc;
+    if (header != NULL) {
+        uint64_t length = x->stream.content_length;
+        inf->input = XI_INPUT_BINARY;
+        rc = xi_oip_header_length(header, length, &inf->header_bytes, err);
+        if (rc == XI_OK && inf->header_bytes > XI_BODY_JSON_MAX)
+            rc = xi_fail(err, XI_ETOOBIG, "JSON of %" PRIu64 " bytes, the limit is %llu",
+                         inf->header_bytes, XI_BODY_JSON_MAX);
+        return rc;
+    }
+    if (bit == XI_TYPE_JSON) {
+        inf->input = XI_INPUT_JSON;
+        x->stream.body_limit = XI_BODY_JSON_MAX;
+        return XI_OK;
+    }
+    inf->input = XI_INPUT_RAW;
+    return read_raw(x, inf, err);
+}
+
+static enum xi_rc begin(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    enum xi_rc rc = find_session(x, inf, err);
+
+    if (rc == XI_OK)
+        rc = read_input_kind(x, inf, err);
+    if (rc == XI_OK)
+        rc = read_accept(x, inf, err);
+    if (rc == XI_OK)
+        rc = read_priority(x, inf, err);
+    if (rc == XI_OK)
+        rc = read_deadline(x, inf, err);
+    if (rc == XI_OK && x->stream.content_length != XI_HTTP_NO_LENGTH &&
+        x->stream.content_length > x->stream.body_limit)
+        rc = xi_fail(err, XI_ETOOBIG, "JSON of %" PRIu64 " bytes, the limit is %llu",
+                     x->stream.content_length, XI_BODY_JSON_MAX);
+    return rc;
+}
+
+void xi_infer_begin(struct xi_exchange *x)
+{
+    struct xi_err err = {0};
+
+    if (x->infer == NULL) {
+        x->infer = calloc(1, sizeof *x->infer);
+        if (x->infer == NULL) {
+            (void)xi_fail(&err, XI_ENOMEM, "no memory for a request");
+            xi_answer_problem(x, &err);
+            return;
+        }
+        x->infer->x = x;
+    }
+    x->release = release;
+    if (begin(x, x->infer, &err) != XI_OK) {
+        xi_answer_problem(x, &err);
+        return;
+    }
+    /* A binary tail should begin where an engine can bind it. */
+    uint64_t odd = x->infer->header_bytes % XI_OIP_ALIGN;
+    xi_body_slot(x, odd ? XI_OIP_ALIGN - odd : 0);
+}
+
+void xi_infer_run(struct xi_exchange *x)
+{
+    xi_infer_read_body(x->infer);
+}
+
+void xi_echo_run(struct xi_exchange *x)
+{
+    uint64_t n = x->stream.received;
+
+    x->n_pieces = 0;
+    xi_answer_add(x, xi_body_data(x), (size_t)n);
+    xi_answer_pieces(x, 200, "application/octet-stream");
+}

@@ -1,0 +1,231 @@
+/* GET /metrics: the Prometheus text format, version 0.0.4. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "daemon/api/connection.h"
+
+enum { SESSIONS_MAX = 256 }; /* with labels of their own; the others are counted, not named */
+
+static void describe(struct xi_str *s, const char *name, const char *type, const char *help)
+{
+    xi_str_printf(s, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+}
+
+/* Label values: backslash, quote and newline are escaped, as the format asks. */
+static void add_label(struct xi_str *s, const char *key, const char *value)
+{
+    xi_str_printf(s, "%s=\"", key);
+    for (; *value; value++) {
+        if (*value == '\n')
+            xi_str_puts(s, "\\n");
+        else if (*value == '"' || *value == '\\')
+            xi_str_printf(s, "\\%c", *value);
+        else
+            xi_str_add(s, value, 1);
+    }
+    xi_str_add(s, "\"", 1);
+}
+
+static void session_labels(struct xi_str *s, const struct xi_session *x)
+{
+    add_label(s, "model", x->name);
+    xi_str_add(s, ",", 1);
+    add_label(s, "version", x->version);
+    xi_str_add(s, ",", 1);
+    add_label(s, "tenant", x->tenant);
+}
+
+/* Buckets that Prometheus knows, from ours: each of ours counts where it surely belongs. */
+static void add_hist(struct xi_str *s, const char *name, const struct xi_session *x,
+                     const struct xi_hist *h)
+{
+    static const uint64_t edges_us[] = {50,     100,     250,     500,     1000,    2500,
+                                        5000,   10000,   25000,   50000,   100000,  250000,
+                                        500000, 1000000, 2500000, 5000000, 10000000};
+    uint64_t below = 0;
+    unsigned b = 0;
+
+    for (size_t i = 0; i < sizeof edges_us / sizeof *edges_us; i++) {
+        while (b < XI_HIST_BUCKETS && xi_hist_bucket_upper_us(b) <= edges_us[i])
+            below += h->buckets[b++];
+        xi_str_printf(s, "%s_bucket{", name);
+        if (x != NULL) {
+            session_labels(s, x);
+            xi_str_add(s, ",", 1);
+        }
+        xi_str_printf(s, "le=\"%g\"} %" PRIu64 "\n", (double)edges_us[i] / 1e6, below);
+    }
+    static const char *const tails[] = {"_bucket", "_sum", "_count"};
+    for (int t = 0; t < 3; t++) {
+        xi_str_printf(s, "%s%s", name, tails[t]);
+        if (x != NULL || t == 0)
+            xi_str_add(s, "{", 1);
+        if (x != NULL)
+            session_labels(s, x);
+        if (t == 0)
+            xi_str_puts(s, x != NULL ? ",le=\"+Inf\"" : "le=\"+Inf\"");
+        if (x != NULL || t == 0)
+            xi_str_add(s, "}", 1);
+        if (t == 1)
+            xi_str_printf(s, " %.6f\n", (double)h->sum_us / 1e6);
+        else
+            xi_str_printf(s, " %" PRIu64 "\n", h->count);
+    }
+}
+
+static void add_value(struct xi_str *s, const char *name, const char *type, const char *help,
+                      uint64_t v)
+{
+    describe(s, name, type, help);
+    xi_str_printf(s, "%s %" PRIu64 "\n", name, v);
+}
+
+struct counter {
+    const char *name, *help, *type;
+    size_t offset; /* of a uint64_t in struct xi_session_stats */
+};
+
+static const struct counter counters[] = {
+    {"xinfer_requests_total", "Requests that ended", "counter",
+     offsetof(struct xi_session_stats, requests)},
+    {"xinfer_requests_ok_total", "Requests answered with a result", "counter",
+     offsetof(struct xi_session_stats, ok)},
+    {"xinfer_requests_client_errors_total", "Requests that were wrong", "counter",
+     offsetof(struct xi_session_stats, client_errors)},
+    {"xinfer_requests_server_errors_total", "Requests that failed here", "counter",
+     offsetof(struct xi_session_stats, server_errors)},
+    {"xinfer_requests_cancelled_total", "Requests whose client went away", "counter",
+     offsetof(struct xi_session_stats, cancelled)},
+    {"xinfer_requests_expired_total", "Requests whose deadline passed", "counter",
+     offsetof(struct xi_session_stats, expired)},
+    {"xinfer_requests_refused_total", "Requests refused before they ran", "counter",
+     offsetof(struct xi_session_stats, refused)},
+    {"xinfer_requests_retried_total", "Requests run again after a host ended", "counter",
+     offsetof(struct xi_session_stats, retried)},
+    {"xinfer_input_bytes_total", "Bytes of inputs", "counter",
+     offsetof(struct xi_session_stats, input_bytes)},
+    {"xinfer_output_bytes_total", "Bytes of outputs", "counter",
+     offsetof(struct xi_session_stats, output_bytes)},
+    {"xinfer_copied_bytes_total", "Input bytes that were copied on their way", "counter",
+     offsetof(struct xi_session_stats, copied_bytes)},
+};
+
+/* Walks at most SESSIONS_MAX sessions. */
+static struct xi_session *next_session(struct xi_sessions *m, struct xi_session *after, unsigned *n)
+{
+    return (*n)++ < SESSIONS_MAX ? xi_sessions_each(m, after) : NULL;
+}
+
+static void add_counters(struct xi_str *s, struct xi_sessions *m)
+{
+    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
+        unsigned n = 0;
+        describe(s, counters[i].name, counters[i].type, counters[i].help);
+        for (struct xi_session *x = next_session(m, NULL, &n); x; x = next_session(m, x, &n)) {
+            uint64_t v;
+            memcpy(&v, (const char *)&x->stats + counters[i].offset, sizeof v);
+            xi_str_printf(s, "%s{", counters[i].name);
+            session_labels(s, x);
+            xi_str_printf(s, "} %" PRIu64 "\n", v);
+        }
+    }
+}
+
+static void add_gauges(struct xi_str *s, struct xi_sessions *m)
+{
+    static const char *const names[] = {"xinfer_session_ready", "xinfer_session_queued",
+                                        "xinfer_session_running", "xinfer_session_memory_bytes",
+                                        "xinfer_session_restarts_total"};
+    static const char *const helps[] = {"1 when the session is READY", "Requests waiting",
+                                        "Requests on a lane", "Memory of the session's host",
+                                        "Times its host was started again"};
+
+    for (int g = 0; g < 5; g++) {
+        unsigned n = 0;
+        describe(s, names[g], g == 4 ? "counter" : "gauge", helps[g]);
+        for (struct xi_session *x = next_session(m, NULL, &n); x; x = next_session(m, x, &n)) {
+            uint64_t v[] = {x->state == XI_SESSION_READY, x->queued, x->running, x->memory_bytes,
+                            x->restarts};
+            xi_str_printf(s, "%s{", names[g]);
+            session_labels(s, x);
+            xi_str_printf(s, "} %" PRIu64 "\n", v[g]);
+        }
+    }
+}
+
+static void add_latencies(struct xi_str *s, struct xi_sessions *m)
+{
+    static const char *const names[] = {"xinfer_request_seconds", "xinfer_queue_seconds",
+                                        "xinfer_device_seconds"};
+    static const char *const helps[] = {"From the first byte to the result",
+                                        "Waiting in the session's queue", "On the device"};
+
+    for (int k = 0; k < 3; k++) {
+        unsigned n = 0;
+        describe(s, names[k], "histogram", helps[k]);
+        for (struct xi_session *x = next_session(m, NULL, &n); x; x = next_session(m, x, &n)) {
+            const struct xi_hist *h[] = {&x->stats.total, &x->stats.queue, &x->stats.device};
+            add_hist(s, names[k], x, h[k]);
+        }
+    }
+}
+
+static void add_server(struct xi_str *s, const struct xi_http_server *server)
+{
+    const struct xi_http_stats *t = &server->stats;
+    struct xi_shm_stats shm;
+
+    xi_shm_stats(server->service->shm, &shm);
+    add_value(s, "xinfer_http_connections", "gauge", "Open connections", t->connections);
+    add_value(s, "xinfer_http_accepted_total", "counter", "Connections accepted", t->accepted);
+    add_value(s, "xinfer_http_refused_total", "counter", "Connections over the cap", t->refused);
+    add_value(s, "xinfer_http_requests_total", "counter", "HTTP requests", t->requests);
+    add_value(s, "xinfer_http_slow_total", "counter", "Clients cut for being slow", t->slow);
+    add_value(s, "xinfer_http_body_bytes_total", "counter", "Bytes of request bodies",
+              t->body_bytes);
+    add_value(s, "xinfer_http_copied_bytes_total", "counter",
+              "Bytes of request bodies that were copied behind the socket", t->copied_bytes);
+    add_value(s, "xinfer_http_sent_bytes_total", "counter", "Bytes of answers", t->sent_bytes);
+    add_value(s, "xinfer_input_memory_budget_bytes", "gauge", "Budget of input memory",
+              shm.budget_bytes);
+    add_value(s, "xinfer_input_memory_used_bytes", "gauge", "Input memory in slots",
+              shm.used_bytes);
+    add_value(s, "xinfer_input_memory_segment_bytes", "gauge", "Shared memory for inputs",
+              shm.segment_bytes);
+    add_value(s, "xinfer_input_memory_refused_total", "counter", "Slots that were refused",
+              shm.refused);
+}
+
+static void add_pool(struct xi_str *s, const struct xi_service *service)
+{
+    struct xi_pool_stats p;
+
+    xi_pool_stats(service->pool, &p);
+    add_value(s, "xinfer_pool_queued", "gauge", "Requests waiting, all sessions", p.queued);
+    add_value(s, "xinfer_pool_running", "gauge", "Requests on lanes, all sessions", p.running);
+    add_value(s, "xinfer_pool_dispatched_total", "counter", "Requests given to lanes",
+              p.dispatched);
+    add_value(s, "xinfer_pool_incidents_total", "counter", "Requests that ended their host",
+              p.incidents);
+    add_value(s, "xinfer_pool_watchdog_total", "counter", "Hosts ended for hanging",
+              p.watchdog_kills);
+    add_value(s, "xinfer_pool_poison_total", "counter", "Requests refused as poison",
+              p.poison_refused);
+    add_value(s, "xinfer_sessions", "gauge", "Sessions", xi_sessions_count(service->sessions));
+}
+
+void xi_system_metrics(struct xi_exchange *x)
+{
+    struct xi_service *service = x->server->service;
+    struct xi_str *out = &x->body;
+
+    xi_str_clear(out);
+    add_server(out, x->server);
+    add_pool(out, service);
+    describe(out, "xinfer_loop_lag_seconds", "histogram", "How late the loop's timer runs");
+    add_hist(out, "xinfer_loop_lag_seconds", NULL, &service->loop_lag);
+    add_counters(out, service->sessions);
+    add_gauges(out, service->sessions);
+    add_latencies(out, service->sessions);
+    xi_answer_body(x, 200, "text/plain; version=0.0.4; charset=utf-8");
+}

@@ -1,0 +1,320 @@
+/* What the daemon says of itself: packages, sessions, telemetry, capabilities, health. */
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "daemon/api/connection.h"
+#include "daemon/api/describe.h"
+
+enum { LISTED_MAX = 256 }; /* sessions in one telemetry answer */
+
+static void on_listed(void *ctx, const struct xi_package_row *rows, size_t n,
+                      const struct xi_err *err)
+{
+    struct xi_exchange *x = ctx;
+
+    if (err != NULL && err->rc != XI_OK) {
+        struct xi_err copy = *err;
+        xi_answer_problem(x, &copy);
+        return;
+    }
+    xi_str_clear(&x->body);
+    xi_str_puts(&x->body, "{\"packages\":[");
+    for (size_t i = 0; i < n; i++) {
+        xi_str_puts(&x->body, i ? "," : "");
+        xi_describe_package(&x->body, rows[i].digest, rows[i].record, rows[i].bytes,
+                            rows[i].installed_at_ms);
+    }
+    xi_str_puts(&x->body, "]}");
+    xi_answer_body(x, 200, "application/json");
+}
+
+void xi_system_packages(struct xi_exchange *x)
+{
+    xi_store_list(x->server->service->store, on_listed, x);
+}
+
+static void on_found(void *ctx, const char *digest, struct xi_package_record *record,
+                     const struct xi_err *err)
+{
+    struct xi_exchange *x = ctx;
+
+    if (record == NULL || (err != NULL && err->rc != XI_OK)) {
+        struct xi_err copy = {.rc = XI_ENOENT};
+        if (err != NULL)
+            copy = *err;
+        xi_answer_problem(x, &copy);
+    } else {
+        xi_str_clear(&x->body);
+        xi_describe_package(&x->body, digest, record, record->archive_bytes, 0);
+        xi_answer_body(x, 200, "application/json");
+    }
+    if (record != NULL)
+        xi_record_fini(record);
+    free(record);
+}
+
+void xi_system_package(struct xi_exchange *x)
+{
+    xi_store_find(x->server->service->store, x->param, on_found, x);
+}
+
+/* Administrators who named no tenant see all. */
+static int visible(const struct xi_exchange *x, const struct xi_session *s)
+{
+    if (x->who.role == XI_ROLE_ADMIN && xi_http_header(&x->stream, "xinfer-tenant") == NULL)
+        return 1;
+    return strcmp(x->who.tenant, s->tenant) == 0;
+}
+
+void xi_system_models(struct xi_exchange *x)
+{
+    struct xi_sessions *m = x->server->service->sessions;
+    int first = 1;
+
+    xi_str_clear(&x->body);
+    xi_str_puts(&x->body, "{\"models\":[");
+    for (struct xi_session *s = xi_sessions_each(m, NULL); s; s = xi_sessions_each(m, s)) {
+        if (!visible(x, s))
+            continue;
+        xi_str_puts(&x->body, first ? "" : ",");
+        xi_describe_session(&x->body, s);
+        first = 0;
+    }
+    xi_str_puts(&x->body, "]}");
+    xi_answer_body(x, 200, "application/json");
+}
+
+/* The session of the path, or NULL after a problem was answered. */
+static struct xi_session *find(struct xi_exchange *x)
+{
+    int any = x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param);
+    struct xi_session *s = NULL;
+    struct xi_err err = {0};
+
+    if (xi_sessions_find(x->server->service->sessions, any ? NULL : x->who.tenant, x->param, &s,
+                         &err) == XI_OK)
+        return s;
+    xi_answer_problem(x, &err);
+    return NULL;
+}
+
+void xi_system_model(struct xi_exchange *x)
+{
+    struct xi_session *s = find(x);
+
+    if (s == NULL)
+        return;
+    xi_str_clear(&x->body);
+    xi_describe_session_fully(&x->body, s);
+    xi_answer_body(x, 200, "application/json");
+}
+
+void xi_system_why(struct xi_exchange *x)
+{
+    struct xi_session *s = find(x);
+
+    if (s == NULL)
+        return;
+    xi_str_clear(&x->body);
+    xi_str_printf(&x->body, "{\"id\":\"%s\",\"name\":", s->id);
+    xi_str_json(&x->body, s->name);
+    xi_str_printf(&x->body,
+                  ",\"state\":\"%s\",\"restarts\":%u,\"crashes\":%u,\"backoff_ms\":%u,"
+                  "\"skipped\":",
+                  xi_session_state_name(s->state), s->restarts, s->crashes, s->backoff_ms);
+    xi_str_json(&x->body, s->skipped);
+    xi_str_puts(&x->body, ",\"isolation\":");
+    xi_str_json(&x->body, s->isolation);
+    xi_str_puts(&x->body, ",\"isolation_reason\":");
+    xi_str_json(&x->body, s->isolation_reason);
+    xi_str_puts(&x->body, ",\"why\":");
+    xi_describe_error(&x->body, &s->why);
+    xi_str_puts(&x->body, "}");
+    xi_answer_body(x, 200, "application/json");
+}
+
+static void add_resources(struct xi_str *s, const struct xi_resources *r)
+{
+    xi_str_puts(s, "\"cpu\":{\"model\":");
+    xi_str_json(s, r->cpu_model);
+    xi_str_printf(s, ",\"cores\":%u,\"load\":", r->cores);
+    xi_describe_value(s, r->cpu_load);
+    xi_str_puts(s, ",\"load_1m\":");
+    xi_describe_value(s, r->load_1m);
+    xi_str_puts(s, ",\"mhz\":");
+    xi_describe_value(s, r->cpu_mhz);
+    xi_str_puts(s, "},\"memory\":{\"total_bytes\":");
+    xi_describe_value(s, r->memory_total_bytes);
+    xi_str_puts(s, ",\"available_bytes\":");
+    xi_describe_value(s, r->memory_available_bytes);
+    xi_str_puts(s, ",\"daemon_rss_bytes\":");
+    xi_describe_value(s, r->daemon_rss_bytes);
+    xi_str_puts(s, "},\"thermal\":{\"max_celsius\":");
+    xi_describe_value(s, r->max_celsius);
+    xi_str_puts(s, ",\"zones\":[");
+    for (uint32_t i = 0; i < r->n_thermal && i < XI_THERMAL_MAX; i++) {
+        xi_str_puts(s, i ? ",{\"name\":" : "{\"name\":");
+        xi_str_json(s, r->thermal[i].name);
+        xi_str_puts(s, ",\"celsius\":");
+        xi_describe_value(s, r->thermal[i].celsius);
+        xi_str_puts(s, "}");
+    }
+    xi_str_puts(s, "]}");
+}
+
+static void add_daemon(struct xi_str *s, const struct xi_http_server *server)
+{
+    const struct xi_service *service = server->service;
+    struct xi_pool_stats pool;
+    struct xi_shm_stats shm;
+
+    xi_pool_stats(service->pool, &pool);
+    xi_shm_stats(service->shm, &shm);
+    xi_str_printf(s,
+                  ",\"queue\":{\"queued\":%u,\"running\":%u,\"suspects\":%u,\"lanes\":%u,"
+                  "\"cores\":%u},\"input_memory\":{\"budget_bytes\":%" PRIu64
+                  ",\"used_bytes\":%" PRIu64 ",\"segments\":%u,\"slots\":%u,\"refused\":%" PRIu64
+                  "},\"http\":{\"connections\":%u,\"requests\":%" PRIu64 ",\"body_bytes\":%" PRIu64
+                  ",\"copied_bytes\":%" PRIu64 "},\"loop_lag\":",
+                  pool.queued, pool.running, pool.suspects, pool.lanes, pool.cores_budget,
+                  shm.budget_bytes, shm.used_bytes, shm.segments, shm.slots, shm.refused,
+                  server->stats.connections, server->stats.requests, server->stats.body_bytes,
+                  server->stats.copied_bytes);
+    xi_describe_hist(s, &service->loop_lag);
+    xi_str_printf(s, ",\"uptime_ms\":%" PRIu64,
+                  service->started_ms ? xi_now_ms() - service->started_ms : 0);
+}
+
+void xi_system_telemetry(struct xi_exchange *x)
+{
+    struct xi_service *service = x->server->service;
+    struct xi_str *out = &x->body;
+    unsigned n = 0;
+
+    xi_str_clear(out);
+    xi_str_puts(out, "{\"node\":");
+    xi_str_json(out, service->node);
+    xi_str_puts(out, ",");
+    add_resources(out, xi_monitor_latest(service->monitor));
+    add_daemon(out, x->server);
+    xi_str_puts(out, ",\"models\":[");
+    for (struct xi_session *s = xi_sessions_each(service->sessions, NULL); s && n < LISTED_MAX;
+         s = xi_sessions_each(service->sessions, s)) {
+        if (!visible(x, s))
+            continue;
+        xi_str_puts(out, n++ ? "," : "");
+        xi_describe_session_fully(out, s);
+    }
+    xi_str_puts(out, "]}");
+    xi_answer_body(x, 200, "application/json");
+}
+
+static void add_devices(struct xi_str *s, const struct xi_engine_probe *p)
+{
+    static const char *const kinds[] = {"cpu", "gpu", "npu", "fpga"};
+
+    xi_str_puts(s, ",\"devices\":[");
+    for (uint32_t i = 0; i < p->n_devices && i < XI_ENGINE_MAX_DEVICES; i++) {
+        const struct xi_engine_device *d = &p->devices[i];
+        xi_str_puts(s, i ? ",{\"id\":" : "{\"id\":");
+        xi_str_json(s, d->id);
+        xi_str_puts(s, ",\"name\":");
+        xi_str_json(s, d->name);
+        xi_str_printf(s,
+                      ",\"kind\":\"%s\",\"exclusive\":%s,\"memory_total_bytes\":%" PRIu64
+                      ",\"memory_free_bytes\":%" PRIu64 ",\"context_bytes\":%" PRIu64 "}",
+                      d->kind < 4 ? kinds[d->kind] : "other", d->exclusive ? "true" : "false",
+                      d->memory_total_bytes, d->memory_free_bytes, d->context_bytes);
+    }
+    xi_str_puts(s, "],\"formats\":[");
+    for (uint32_t i = 0; i < p->n_formats && i < XI_ENGINE_MAX_FORMATS; i++) {
+        xi_str_puts(s, i ? "," : "");
+        xi_str_json(s, p->formats[i]);
+    }
+    xi_str_puts(s, "]");
+}
+
+static void add_engines(struct xi_str *s, const struct xi_service *service)
+{
+    xi_str_puts(s, "\"engines\":[");
+    for (uint32_t i = 0; i < service->n_engines; i++) {
+        const struct xi_engine_record *e = &service->engines[i];
+        xi_str_puts(s, i ? ",{\"name\":" : "{\"name\":");
+        xi_str_json(s, e->name);
+        xi_str_printf(s, ",\"present\":%s,\"abi\":\"%u.%u\",\"probe_us\":%" PRIu64 ",\"version\":",
+                      e->present ? "true" : "false", e->abi_major, e->abi_minor, e->probe_us);
+        xi_str_json(s, e->probe.version);
+        xi_str_puts(s, ",\"missing\":");
+        if (e->present)
+            xi_str_puts(s, "null");
+        else
+            xi_str_json(s, e->probe.missing[0] ? e->probe.missing : e->why.msg);
+        add_devices(s, &e->probe);
+        xi_str_puts(s, "}");
+    }
+    xi_str_puts(s, "]");
+}
+
+void xi_system_capabilities(struct xi_exchange *x)
+{
+    struct xi_service *service = x->server->service;
+    const struct xi_resources *r = xi_monitor_latest(service->monitor);
+    struct xi_str *out = &x->body;
+
+    xi_str_clear(out);
+    xi_str_puts(out, "{\"node\":");
+    xi_str_json(out, service->node);
+    xi_str_puts(out, ",");
+    add_resources(out, r);
+    xi_str_puts(out, ",");
+    add_engines(out, service);
+    xi_str_printf(out, ",\"sandbox\":{\"enabled\":%s,\"hosts\":[",
+                  service->config.sandbox ? "true" : "false");
+    int first = 1;
+    for (struct xi_session *s = xi_sessions_each(service->sessions, NULL); s;
+         s = xi_sessions_each(service->sessions, s)) {
+        if (s->host == NULL || !visible(x, s))
+            continue;
+        xi_str_puts(out, first ? "{\"session\":" : ",{\"session\":");
+        xi_str_json(out, s->name);
+        xi_str_puts(out, ",\"sandbox\":");
+        xi_str_json(out, xi_host_sandbox(s->host));
+        xi_str_puts(out, "}");
+        first = 0;
+    }
+    xi_str_puts(out, "]}}");
+    xi_answer_body(x, 200, "application/json");
+}
+
+void xi_system_live(struct xi_exchange *x)
+{
+    xi_str_clear(&x->body);
+    xi_str_puts(&x->body, "{\"live\":true}");
+    xi_answer_body(x, 200, "application/json");
+}
+
+void xi_system_ready(struct xi_exchange *x)
+{
+    struct xi_err why = {0};
+
+    if (!x->server->draining && xi_service_ready(x->server->service, &why)) {
+        xi_str_clear(&x->body);
+        xi_str_puts(&x->body, "{\"ready\":true}");
+        xi_answer_body(x, 200, "application/json");
+        return;
+    }
+    if (x->server->draining)
+        (void)xi_fail(&why, XI_EDRAIN, "the daemon is shutting down");
+    if (xi_rc_http(why.rc) != 503) /* supervisors look for 503, whatever the reason */
+        why.rc = XI_EAGAIN;
+    xi_answer_problem(x, &why);
+}
+
+void xi_system_openapi(struct xi_exchange *x)
+{
+    xi_str_clear(&x->body);
+    xi_routes_openapi(&x->body);
+    xi_answer_body(x, 200, "application/json");
+}
