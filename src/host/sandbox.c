@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -64,8 +65,6 @@ static enum xi_rc become(uint32_t uid, struct xi_err *err)
         return XI_OK;
     if (setgroups(0, NULL) != 0 || setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0)
         return failed(err, "changing the user");
-    /* A change of uid clears this; the daemon's death must still end us. */
-    (void)prctl(PR_SET_PDEATHSIG, 9, 0, 0, 0);
     return XI_OK;
 }
 
@@ -90,6 +89,9 @@ enum xi_rc xi_sandbox_enter_load(const struct xi_sandbox *s, char summary[XI_SAN
 
     if (rc != XI_OK)
         return rc;
+    /* The daemon's death ends us even while a load keeps us from reading our socket. Behind the
+     * change of uid, which clears it. */
+    (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return failed(err, "no_new_privs");
     set_limits(s);

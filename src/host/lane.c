@@ -1,0 +1,264 @@
+/* lane.c: the hot loop of a host. Per request: one record copied out of the ring, the engine, one
+ * record into the other ring. No lock, no allocation, and no system call but the two wake-ups,
+ * and those only when the other side sleeps. */
+#define _GNU_SOURCE
+#include "host/lane.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/platform/process.h"
+#include "ipc/ring.h"
+
+enum { SEGMENT_WAIT_MS = 5000, EXIT_BROKEN_ENGINE = 70, EXIT_PROTOCOL = 71 };
+
+struct answer {
+    struct xi_done done;
+    struct xi_part parts[XI_TENSORS_MAX];
+};
+
+struct xi_host_lane {
+    int fd, submit_fd, complete_fd;
+    struct xi_map map;
+    struct xi_ring submit, complete;
+    struct xi_segments *segments;
+    struct xi_outputs *outputs;
+    struct xi_runner_lane *runner;
+    struct xi_run_sink sink;
+    pthread_t thread;
+    int started;
+    atomic_int quit;
+
+    /* Of the request that runs: too large for a stack. */
+    uint8_t record[XI_RING_RECORD_MAX];
+    struct xi_part parts[XI_TENSORS_MAX];
+    struct xi_run_input inputs[XI_TENSORS_MAX];
+    struct xi_run_result result;
+    struct answer answer;
+};
+
+static enum xi_rc attach(struct xi_host_lane *lane, const struct xi_msg_lane *m, struct xi_err *err)
+{
+    uint64_t bytes;
+
+    if (__builtin_add_overflow(m->submit_bytes, m->complete_bytes, &bytes))
+        return xi_fail(err, XI_EPROTO, "rings of no sane size");
+    enum xi_rc rc = xi_memory_open(lane->fd, bytes, XI_MAP_READ_WRITE, &lane->map, err);
+    if (rc == XI_OK)
+        rc = xi_ring_attach(&lane->submit, lane->map.base, m->submit_bytes, err);
+    if (rc == XI_OK)
+        rc = xi_ring_attach(&lane->complete, (uint8_t *)lane->map.base + m->submit_bytes,
+                            m->complete_bytes, err);
+    return rc;
+}
+
+enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
+                            struct xi_segments *segments, struct xi_host_lane **ret,
+                            struct xi_err *err)
+{
+    struct xi_host_lane *lane = calloc(1, sizeof *lane);
+
+    if (lane == NULL || (lane->outputs = xi_outputs_new(m->lane)) == NULL) {
+        free(lane);
+        return xi_fail(err, XI_ENOMEM, "no memory for a lane");
+    }
+    lane->segments = segments;
+    lane->sink = (struct xi_run_sink){
+        .ctx = lane->outputs, .take = xi_outputs_take, .give = xi_outputs_give};
+    lane->fd = fds[0];
+    enum xi_rc rc = attach(lane, m, err);
+    if (rc != XI_OK) {
+        lane->fd = lane->submit_fd = lane->complete_fd = -1; /* they stay the caller's */
+        xi_host_lane_free(lane);
+        return rc;
+    }
+    lane->submit_fd = fds[1];
+    lane->complete_fd = fds[2];
+    *ret = lane;
+    return XI_OK;
+}
+
+struct xi_outputs *xi_host_lane_outputs(struct xi_host_lane *lane)
+{
+    return lane->outputs;
+}
+
+/* ---- answers ---- */
+
+static void push_answer(struct xi_host_lane *lane)
+{
+    size_t bytes =
+        sizeof lane->answer.done + lane->answer.done.n_parts * sizeof *lane->answer.parts;
+    struct timespec pause = {.tv_nsec = 200000};
+    enum xi_rc rc;
+
+    while ((rc = xi_ring_push(&lane->complete, &lane->answer, bytes)) == XI_EAGAIN &&
+           !atomic_load_explicit(&lane->quit, memory_order_relaxed))
+        (void)nanosleep(&pause, NULL); /* the daemon has hundreds of ours to read */
+    if (rc == XI_EPROTO)
+        _exit(EXIT_PROTOCOL);
+    if (xi_ring_must_wake(&lane->complete))
+        xi_wake_signal(lane->complete_fd);
+}
+
+static void fill_part(const struct xi_run_output *out, struct xi_part *part)
+{
+    *part = (struct xi_part){.kind = out->kind,
+                             .index = out->index,
+                             .dtype = out->tensor.dtype,
+                             .rank = out->tensor.rank,
+                             .mem = {.segment = out->place.segment,
+                                     .offset = out->place.offset,
+                                     .bytes = out->tensor.bytes}};
+    memcpy(part->dims, out->tensor.dims, sizeof part->dims);
+}
+
+static void answer_begin(struct xi_host_lane *lane, uint64_t id)
+{
+    struct xi_done *d = &lane->answer.done;
+
+    memset(d, 0, sizeof *d);
+    d->id = id;
+    d->flags = XI_DONE_FINAL;
+}
+
+static void answer_error(struct xi_done *d, enum xi_rc rc, const struct xi_err *err)
+{
+    d->code = rc;
+    (void)snprintf(d->text, sizeof d->text, "%s", err->msg);
+    (void)snprintf(d->hint, sizeof d->hint, "%s", err->hint);
+}
+
+/* ---- requests ---- */
+
+static enum xi_rc resolve_inputs(struct xi_host_lane *lane, const struct xi_work_request *q,
+                                 struct xi_err *err)
+{
+    struct xi_map map;
+
+    for (uint32_t i = 0; i < q->n_parts; i++) {
+        const struct xi_part *part = &lane->parts[i];
+        enum xi_rc rc =
+            xi_segments_find(lane->segments, part->mem.segment, SEGMENT_WAIT_MS, &map, err);
+        if (rc == XI_OK)
+            rc = xi_part_check(part, map.bytes, err);
+        if (rc != XI_OK)
+            return rc;
+        lane->inputs[i] = (struct xi_run_input){
+            .kind = part->kind, .index = part->index, .tensor = xi_part_tensor(part, map.base)};
+    }
+    return XI_OK;
+}
+
+static enum xi_rc run_request(struct xi_host_lane *lane, const struct xi_work_request *q,
+                              struct xi_err *err)
+{
+    struct xi_run_request request = {.inputs = lane->inputs,
+                                     .n_inputs = q->n_parts,
+                                     .want = q->want,
+                                     .deadline_ns = q->deadline_ns};
+
+    lane->result.broken = 0;
+    if (q->deadline_ns != 0 && xi_now_ns() >= q->deadline_ns)
+        return xi_fail(err, XI_ETIMEOUT, "deadline passed before the model was run");
+    if (q->n_state > 0)
+        return xi_fail(err, XI_EUNSUPPORTED, "this host carries no state of sequences");
+    enum xi_rc rc = resolve_inputs(lane, q, err);
+    return rc != XI_OK ? rc
+                       : xi_runner_run(lane->runner, &request, &lane->sink, &lane->result, err);
+}
+
+static void serve(struct xi_host_lane *lane, const struct xi_work_request *q)
+{
+    struct xi_done *done = &lane->answer.done;
+    struct xi_err err;
+
+    err.msg[0] = err.hint[0] = '\0';
+    answer_begin(lane, q->id);
+    lane->result.n_outputs = 0;
+    lane->result.copied_bytes = 0;
+    lane->result.pre_ns = lane->result.infer_ns = lane->result.post_ns = 0;
+    enum xi_rc rc = run_request(lane, q, &err);
+    done->pre_ns = lane->result.pre_ns;
+    done->device_ns = lane->result.infer_ns;
+    done->post_ns = lane->result.post_ns;
+    done->copied_bytes = lane->result.copied_bytes;
+    if (rc != XI_OK)
+        answer_error(done, rc, &err);
+    else
+        for (uint32_t i = 0; i < lane->result.n_outputs; i++)
+            fill_part(&lane->result.outputs[i], &lane->answer.parts[done->n_parts++]);
+    push_answer(lane);
+    if (lane->result.broken) /* answered; a fresh process takes over */
+        _exit(EXIT_BROKEN_ENGINE);
+}
+
+static void serve_record(struct xi_host_lane *lane, size_t bytes)
+{
+    struct xi_work_view view;
+    struct xi_work_request q;
+    struct xi_err err;
+    enum xi_rc rc = xi_work_open(lane->record, bytes, &view, &err);
+
+    if (rc == XI_OK && view.head.op == XI_WORK_RELEASE) {
+        xi_outputs_release(lane->outputs, view.head.release.segment, view.head.release.offset);
+        return;
+    }
+    if (rc == XI_OK && view.head.op != XI_WORK_ALL)
+        rc = XI_EPROTO; /* split stages are for accelerators' engines */
+    while (rc == XI_OK && (rc = xi_work_next(&view, &q, lane->parts, &err)) == XI_OK)
+        serve(lane, &q);
+    if (rc != XI_ENOENT)
+        _exit(EXIT_PROTOCOL);
+}
+
+static void *lane_main(void *arg)
+{
+    struct xi_host_lane *lane = arg;
+    size_t bytes = 0;
+
+    xi_outputs_prepare(lane->outputs);
+    while (!atomic_load_explicit(&lane->quit, memory_order_acquire)) {
+        enum xi_rc rc = xi_ring_pop(&lane->submit, lane->record, sizeof lane->record, &bytes);
+        if (rc == XI_OK)
+            serve_record(lane, bytes);
+        else if (rc != XI_EAGAIN)
+            _exit(EXIT_PROTOCOL);
+        else if (!xi_ring_may_sleep(&lane->submit))
+            (void)xi_wake_wait(lane->submit_fd, -1);
+    }
+    return NULL;
+}
+
+enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *runner,
+                              struct xi_err *err)
+{
+    lane->runner = runner;
+    if (pthread_create(&lane->thread, NULL, lane_main, lane) != 0)
+        return xi_fail(err, XI_ENOMEM, "no thread for a lane");
+    lane->started = 1;
+    return XI_OK;
+}
+
+void xi_host_lane_free(struct xi_host_lane *lane)
+{
+    if (lane == NULL)
+        return;
+    atomic_store_explicit(&lane->quit, 1, memory_order_release);
+    if (lane->started) {
+        xi_wake_signal(lane->submit_fd);
+        (void)pthread_join(lane->thread, NULL);
+    }
+    xi_map_close(&lane->map);
+    xi_fd_close(&lane->fd);
+    xi_fd_close(&lane->submit_fd);
+    xi_fd_close(&lane->complete_fd);
+    xi_outputs_free(lane->outputs);
+    free(lane);
+}

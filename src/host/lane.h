@@ -1,0 +1,25 @@
+/* lane.h: one lane: a thread that takes work from its ring, runs it and answers, in order.
+ * The control thread makes it, delivers to it, and ends it. */
+#ifndef XI_HOST_LANE_H
+#define XI_HOST_LANE_H
+
+#include "base/platform/memory.h"
+#include "host/output.h"
+#include "host/runner.h"
+#include "host/segments.h"
+#include "ipc/messages.h"
+
+struct xi_host_lane;
+
+/* fds: ring memory, submit wake-up, completion wake-up; taken over on success. EPROTO, ENOMEM. */
+enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
+                            struct xi_segments *segments, struct xi_host_lane **ret,
+                            struct xi_err *err) XI_MUST_CHECK;
+/* Starts the thread. runner is borrowed until free. */
+enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *runner,
+                              struct xi_err *err) XI_MUST_CHECK;
+struct xi_outputs *xi_host_lane_outputs(struct xi_host_lane *lane);
+/* Ends the thread after the request it runs, and joins it. NULL is fine. */
+void xi_host_lane_free(struct xi_host_lane *lane);
+
+#endif

@@ -1,0 +1,264 @@
+/* runner.c: opening and closing. Models are loaded in runner_model.c, requests run in
+ * runner_run.c, proof is in runner_golden.c. */
+#define _GNU_SOURCE
+#include "host/runner.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "host/runner_impl.h"
+
+#define JSON_OUT_MAX    (16 * XI_MIB)
+#define PICTURE_OUT_MAX (256 * XI_MIB)
+
+static enum xi_rc read_all(int fd, const char *path, uint64_t max, char **ret, size_t *ret_bytes,
+                           struct xi_err *err)
+{
+    struct stat st;
+
+    if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode))
+        return xi_fail(err, XI_EPACKAGE, "%s is not a file", path);
+    if ((uint64_t)st.st_size > max)
+        return xi_fail(err, XI_ETOOBIG, "%s: %lld bytes, allowed are %llu", path,
+                       (long long)st.st_size, (unsigned long long)max);
+    size_t n = (size_t)st.st_size, got = 0;
+    char *text = malloc(n + 1);
+    if (text == NULL)
+        return xi_fail(err, XI_ENOMEM, "%s: no memory for %zu bytes", path, n);
+    while (got < n) {
+        ssize_t k = read(fd, text + got, n - got);
+        if (k <= 0) {
+            free(text);
+            return xi_fail(err, XI_EIO, "%s cannot be read to its end", path);
+        }
+        got += (size_t)k;
+    }
+    text[n] = '\0';
+    *ret = text;
+    *ret_bytes = n;
+    return XI_OK;
+}
+
+enum xi_rc xi_runner_read(const struct xi_runner *r, const char *path, uint64_t max, char **ret,
+                          size_t *ret_bytes, struct xi_err *err)
+{
+    char full[1024];
+
+    if (path[0] == '/' || strstr(path, "..") != NULL ||
+        snprintf(full, sizeof full, "%s/%s", r->link_dir, path) >= (int)sizeof full)
+        return xi_fail(err, XI_EPACKAGE, "\"%.100s\" is no path of a package", path);
+    int fd = open(full, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return xi_fail(err, errno == ENOENT ? XI_ENOENT : XI_EIO, "%s: %s", path, strerror(errno));
+    enum xi_rc rc = read_all(fd, path, max, ret, ret_bytes, err);
+    (void)close(fd);
+    return rc;
+}
+
+static enum xi_rc read_manifest(struct xi_runner *r, struct xi_err *err)
+{
+    char *text;
+    size_t bytes;
+    enum xi_rc rc = xi_runner_read(r, "manifest.json", XI_MANIFEST_MAX, &text, &bytes, err);
+
+    if (rc != XI_OK)
+        return rc;
+    rc = xi_manifest_parse(text, bytes, &r->manifest, err);
+    free(text);
+    return rc;
+}
+
+static void engine_log(void *ctx, int level, const char *line)
+{
+    (void)ctx;
+    if (level >= XI_ENGINE_INFO) /* stderr is the daemon's log */
+        (void)fprintf(stderr, "%s\n", line);
+}
+
+static enum xi_rc open_engine(struct xi_runner *r, const struct xi_runner_spec *spec,
+                              struct xi_err *err)
+{
+    char text[XI_ENGINE_ERR_BYTES] = "";
+    const char *libs = spec->engine_libs && spec->engine_libs[0] ? spec->engine_libs : NULL;
+    struct xi_engine_config config = {
+        .size = sizeof config, .library_dir = libs, .log = engine_log};
+    enum xi_rc rc = xi_plugin_open(spec->plugin_dir, spec->engine, &r->plugin, err);
+
+    if (rc != XI_OK)
+        return rc;
+    int code = xi_plugin_probe(&r->plugin, libs, &r->probe, text);
+    if (code == XI_ENGINE_NOT_PRESENT)
+        return xi_fail(err, XI_ENOENGINE, "%.180s",
+                       r->probe.missing[0] ? r->probe.missing : "the engine is not present");
+    if (code == XI_ENGINE_OK)
+        code = r->plugin.table->open(&config, &r->engine, text, sizeof text);
+    if (code != XI_ENGINE_OK)
+        return xi_plugin_fail(err, code, text);
+    (void)snprintf(r->info.engine, sizeof r->info.engine, "%.31s %.31s", spec->engine,
+                   r->probe.version);
+    return XI_OK;
+}
+
+/* ---- flow ---- */
+
+struct kept_files {
+    const struct xi_runner *runner;
+    char *files[64];
+    uint32_t n;
+};
+
+static enum xi_rc read_asset(void *ctx, const char *path, const char **ret, size_t *ret_bytes,
+                             struct xi_err *err)
+{
+    struct kept_files *kept = ctx;
+    char *text;
+
+    if (kept->n == sizeof kept->files / sizeof *kept->files)
+        return xi_fail(err, XI_EFLOW, "flow reads more than %u files", kept->n);
+    enum xi_rc rc = xi_runner_read(kept->runner, path, 64 * XI_MIB, &text, ret_bytes, err);
+    if (rc != XI_OK)
+        return rc;
+    kept->files[kept->n++] = text;
+    *ret = text;
+    return XI_OK;
+}
+
+static enum xi_rc open_flow(struct xi_runner *r, struct xi_err *err)
+{
+    struct kept_files kept = {.runner = r};
+    struct xi_flow_assets assets = {.ctx = &kept, .read = read_asset};
+    char *text;
+    size_t bytes;
+
+    if (r->manifest->flow == NULL)
+        return XI_OK;
+    if (strcmp(r->manifest->flow, "flow.json") != 0)
+        return xi_fail(err, XI_EUNSUPPORTED, "this xInfer runs flow.json only, not %s",
+                       r->manifest->flow);
+    enum xi_rc rc = xi_runner_read(r, r->manifest->flow, XI_FLOW_MAX, &text, &bytes, err);
+    if (rc != XI_OK)
+        return rc;
+    rc = xi_flow_parse(text, bytes, &assets, &r->flow, err);
+    free(text);
+    for (uint32_t i = 0; i < kept.n; i++)
+        free(kept.files[i]);
+    for (uint32_t i = 0; i < r->n_models && rc == XI_OK; i++)
+        rc = xi_flow_check_model(r->flow, r->models[i].name, &r->models[i].signature, err);
+    if (rc != XI_OK)
+        return rc;
+    r->info.has_flow = 1;
+    r->info.takes_image = xi_flow_takes_image(r->flow);
+    r->info.draws = xi_flow_draws(r->flow);
+    return XI_OK;
+}
+
+/* ---- lanes ---- */
+
+static enum xi_rc open_lane(struct xi_runner *r, struct xi_runner_lane *lane, struct xi_err *err)
+{
+    char text[XI_ENGINE_ERR_BYTES] = "";
+
+    lane->runner = r;
+    xi_str_init(&lane->json, JSON_OUT_MAX);
+    xi_str_init(&lane->picture, PICTURE_OUT_MAX);
+    lane->instances = calloc(r->n_models, sizeof *lane->instances);
+    if (lane->instances == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a lane");
+    for (uint32_t i = 0; i < r->n_models; i++) {
+        int code = r->plugin.table->request_new(r->models[i].handle, &lane->instances[i].request,
+                                                text, sizeof text);
+        if (code != XI_ENGINE_OK)
+            return xi_plugin_fail(err, code, text);
+    }
+    if (r->flow == NULL)
+        return XI_OK;
+    lane->flow = xi_flow_run_new(r->flow);
+    return lane->flow != NULL ? XI_OK : xi_fail(err, XI_ENOMEM, "no memory for a flow");
+}
+
+static void close_lane(struct xi_runner *r, struct xi_runner_lane *lane)
+{
+    for (uint32_t i = 0; lane->instances != NULL && i < r->n_models; i++)
+        if (lane->instances[i].request != NULL)
+            r->plugin.table->request_free(lane->instances[i].request);
+    free(lane->instances);
+    xi_flow_run_free(lane->flow);
+    xi_str_fini(&lane->json);
+    xi_str_fini(&lane->picture);
+}
+
+static enum xi_rc open_lanes(struct xi_runner *r, uint32_t count, struct xi_err *err)
+{
+    enum xi_rc rc = XI_OK;
+
+    r->lanes = calloc(count, sizeof *r->lanes);
+    if (r->lanes == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for %u lanes", count);
+    for (; r->n_lanes < count && rc == XI_OK; r->n_lanes++)
+        rc = open_lane(r, &r->lanes[r->n_lanes], err);
+    return rc;
+}
+
+enum xi_rc xi_runner_open(const struct xi_runner_spec *spec, struct xi_runner **ret,
+                          struct xi_err *err)
+{
+    uint64_t started = xi_now_us();
+    struct xi_runner *r = calloc(1, sizeof *r);
+
+    if (r == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a session");
+    (void)snprintf(r->link_dir, sizeof r->link_dir, "%s", spec->link_dir);
+    enum xi_rc rc = read_manifest(r, err);
+    if (rc == XI_OK)
+        rc = open_engine(r, spec, err);
+    if (rc == XI_OK)
+        rc = xi_runner_models_load(r, spec, err);
+    if (rc == XI_OK)
+        rc = open_flow(r, err);
+    if (rc == XI_OK)
+        rc = open_lanes(r, spec->lanes, err);
+    if (rc != XI_OK) {
+        xi_runner_close(r);
+        return rc;
+    }
+    r->info.signature = &r->models[0].signature;
+    r->info.n_goldens = (uint32_t)r->manifest->n_goldens;
+    r->info.load_us = xi_now_us() - started;
+    *ret = r;
+    return XI_OK;
+}
+
+void xi_runner_close(struct xi_runner *r)
+{
+    if (r == NULL)
+        return;
+    for (uint32_t i = 0; i < r->n_lanes; i++)
+        close_lane(r, &r->lanes[i]);
+    free(r->lanes);
+    xi_flow_free(r->flow);
+    for (uint32_t i = 0; i < r->n_models; i++)
+        xi_runner_model_unload(r, &r->models[i]);
+    free(r->models);
+    if (r->engine != NULL)
+        r->plugin.table->close(r->engine);
+    xi_plugin_close(&r->plugin);
+    xi_manifest_free(r->manifest);
+    free(r);
+}
+
+const struct xi_runner_info *xi_runner_info(const struct xi_runner *r)
+{
+    return &r->info;
+}
+
+struct xi_runner_lane *xi_runner_lane(struct xi_runner *r, uint32_t index)
+{
+    XI_ASSERT(index < r->n_lanes);
+    return &r->lanes[index];
+}

@@ -1,0 +1,96 @@
+/* runner.h: a package's models and flow on one engine, ready to run: what the host does with a
+ * request, without anything of processes or shared memory. The bench uses it as its in-process
+ * baseline.
+ *
+ * open, warm_up, golden and close are called by one thread, in that order. Afterwards each lane
+ * belongs to one thread, and lanes run at once: they share the models (read-only) and nothing
+ * else. A steady stream of equal requests allocates nothing here. */
+#ifndef XI_HOST_RUNNER_H
+#define XI_HOST_RUNNER_H
+
+#include "core/tensor.h"
+#include "ipc/work.h"
+#include "xinfer/engine.h"
+
+struct xi_runner;
+struct xi_runner_lane;
+
+struct xi_runner_spec {
+    const char *plugin_dir, *engine;
+    const char *engine_libs; /* "" or NULL: the plugin's own search */
+    const char *link_dir;    /* manifest.json and the package's files */
+    const char *cache_dir;   /* "" or NULL: none */
+    const char *variant;     /* "": the first of this engine that loads */
+    const char *device;      /* id or kind ("cpu"); "" or "auto": the variant's, else the first */
+    uint32_t lanes, threads; /* threads 0: 1 */
+    uint32_t max_batch;
+};
+
+struct xi_runner_info {
+    const struct xi_signature *signature; /* of model main; borrowed */
+    int has_flow, takes_image, draws;
+    uint32_t n_goldens;
+    char engine[64]; /* "openvino 2026.4.1" */
+    char variant[64];
+    char device[32];
+    uint64_t load_us, warm_us, golden_us;
+    uint64_t service_ns; /* one warm request */
+};
+
+/* Manifest, plugin, models, flow; the lanes' instances. EMODEL, EPACKAGE, EFLOW, ENOENGINE,
+ * EUNSUPPORTED (device), ENOMEM, EENGINE. */
+enum xi_rc xi_runner_open(const struct xi_runner_spec *spec, struct xi_runner **ret,
+                          struct xi_err *err) XI_MUST_CHECK;
+/* No lane may run any more. NULL is fine. */
+void xi_runner_close(struct xi_runner *r);
+/* Runs each lane once (the first twice, to learn the time of a warm request): the golden's picture
+ * where there is one, zeros else. A model whose free dimensions don't take 1 stays cold. */
+enum xi_rc xi_runner_warm_up(struct xi_runner *r, struct xi_err *err) XI_MUST_CHECK;
+/* All goldens of the package on lane 0. EGOLDEN. */
+enum xi_rc xi_runner_golden(struct xi_runner *r, struct xi_err *err) XI_MUST_CHECK;
+const struct xi_runner_info *xi_runner_info(const struct xi_runner *r);
+struct xi_runner_lane *xi_runner_lane(struct xi_runner *r, uint32_t index);
+
+/* Where outputs go. take may fail (ENOMEM); what was taken for a request that fails is given. */
+struct xi_run_place {
+    void *data;
+    uint64_t bytes;   /* asked for */
+    uint32_t segment; /* the sink's business, as is offset */
+    uint64_t offset;
+};
+struct xi_run_sink {
+    void *ctx;
+    enum xi_rc (*take)(void *ctx, uint64_t bytes, struct xi_run_place *ret, struct xi_err *err);
+    void (*give)(void *ctx, const struct xi_run_place *place);
+};
+
+struct xi_run_input {
+    uint32_t kind;           /* XI_PART_TENSOR for model main, or one XI_PART_BYTES for the flow */
+    uint32_t index;          /* of the model's input */
+    struct xi_tensor tensor; /* only read; XI_PART_BYTES: data and bytes */
+};
+struct xi_run_request {
+    const struct xi_run_input *inputs;
+    uint32_t n_inputs;
+    unsigned want; /* XI_ANSWER_… */
+    uint64_t deadline_ns;
+};
+struct xi_run_output {
+    uint32_t kind, index;
+    struct xi_tensor tensor; /* data lies in place */
+    struct xi_run_place place;
+};
+struct xi_run_result {
+    uint32_t n_outputs;
+    uint64_t pre_ns, infer_ns, post_ns;
+    uint64_t copied_bytes; /* that the engine or we had to copy, in and out */
+    int broken;            /* the engine gave itself up: end this process after the answer */
+    struct xi_run_output outputs[XI_TENSORS_MAX];
+};
+/* ret is always filled in but for the outputs, which only success has; they are the caller's to
+ * give back to the sink. ETENSOR, EIMAGE, EFLOW, EUNSUPPORTED, ENOMEM, EDEVICE, EENGINE, … */
+enum xi_rc xi_runner_run(struct xi_runner_lane *lane, const struct xi_run_request *request,
+                         const struct xi_run_sink *sink, struct xi_run_result *ret,
+                         struct xi_err *err) XI_MUST_CHECK;
+
+#endif

@@ -1,0 +1,303 @@
+/* runner_model.c: choosing a variant, loading it, and which port of the engine is which tensor of
+ * the package. Engines rename ports and reorder nothing, so names decide and order is the rest. */
+#define _GNU_SOURCE
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/utsname.h>
+
+#include "core/version_range.h"
+#include "host/runner_impl.h"
+
+/* ---- which variant, which device ---- */
+
+static int arch_fits(const struct xi_manifest_variant *v)
+{
+    struct utsname u;
+
+    if (v->n_arch == 0 || uname(&u) != 0)
+        return 1;
+    for (size_t i = 0; i < v->n_arch; i++)
+        if (strcmp(v->arch[i], u.machine) == 0)
+            return 1;
+    return 0;
+}
+
+static int variant_fits(const struct xi_runner *r, const struct xi_manifest_variant *v,
+                        const struct xi_runner_spec *spec)
+{
+    if (strcmp(v->engine, spec->engine) != 0 || !arch_fits(v))
+        return 0;
+    return v->engine_version[0] == '\0' ||
+           xi_version_range_match(v->engine_version, r->probe.version);
+}
+
+static const struct {
+    const char *name;
+    enum xi_device_kind kind;
+} kinds[] = {{"cpu", XI_DEV_CPU}, {"gpu", XI_DEV_GPU}, {"npu", XI_DEV_NPU}, {"fpga", XI_DEV_FPGA}};
+
+/* Id of the device to load on: an id as the engine says it, or the first of a kind. */
+static enum xi_rc pick_device(const struct xi_runner *r, const char *want, const char **ret,
+                              struct xi_err *err)
+{
+    const struct xi_engine_probe *p = &r->probe;
+
+    for (uint32_t i = 0; i < p->n_devices; i++)
+        if (want[0] == '\0' || strcmp(p->devices[i].id, want) == 0) {
+            *ret = p->devices[i].id;
+            return XI_OK;
+        }
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (uint32_t i = 0; i < p->n_devices; i++)
+            if (strcasecmp(kinds[k].name, want) == 0 && p->devices[i].kind == kinds[k].kind) {
+                *ret = p->devices[i].id;
+                return XI_OK;
+            }
+    if (p->n_devices == 0)
+        return xi_fail(err, XI_ENOENGINE, "the engine finds no device here");
+    return xi_fail(err, XI_EUNSUPPORTED, "no device \"%.32s\" here; the engine has \"%s\"%s", want,
+                   p->devices[0].id, p->n_devices > 1 ? " and others" : "");
+}
+
+static const char *wanted_device(const struct xi_manifest_variant *v,
+                                 const struct xi_runner_spec *spec)
+{
+    int is_auto =
+        spec->device == NULL || spec->device[0] == '\0' || strcmp(spec->device, "auto") == 0;
+
+    return is_auto ? v->device : spec->device;
+}
+
+/* ---- loading ---- */
+
+static enum xi_rc load_variant(struct xi_runner *r, const struct xi_manifest_variant *v,
+                               const struct xi_runner_spec *spec, struct xi_engine_model **ret,
+                               struct xi_err *err)
+{
+    char path[1024], text[XI_ENGINE_ERR_BYTES] = "";
+    struct xi_engine_key keys[32];
+    const char *device = NULL;
+    enum xi_rc rc = pick_device(r, wanted_device(v, spec), &device, err);
+
+    if (rc != XI_OK)
+        return rc;
+    if (v->n_files == 0 || v->n_options > sizeof keys / sizeof *keys ||
+        snprintf(path, sizeof path, "%s/%s", r->link_dir, v->files[0]) >= (int)sizeof path)
+        return xi_fail(err, XI_EPACKAGE, "variant \"%s\" has no usable file", v->id);
+    for (size_t i = 0; i < v->n_options; i++)
+        keys[i] = (struct xi_engine_key){.key = v->options[i].key, .value = v->options[i].value};
+    struct xi_engine_source source = {
+        .size = sizeof source, .fd = -1, .path = path, .format = v->format};
+    struct xi_engine_options options = {
+        .size = sizeof options,
+        .threads = spec->threads ? spec->threads : 1,
+        .streams = spec->lanes,
+        .device = device,
+        .precision = v->precision && v->precision[0] ? v->precision : "f32",
+        .cache_dir = spec->cache_dir && spec->cache_dir[0] ? spec->cache_dir : NULL,
+        .n_keys = (uint32_t)v->n_options,
+        .keys = keys};
+    int code = r->plugin.table->load(r->engine, &source, &options, ret, text, sizeof text);
+    if (code != XI_ENGINE_OK)
+        return xi_plugin_fail(err, code == XI_ENGINE_BAD_INPUT ? XI_ENGINE_UNSUPPORTED : code,
+                              text);
+    (void)snprintf(r->info.device, sizeof r->info.device, "%s", device);
+    return XI_OK;
+}
+
+/* ---- ports ---- */
+
+static uint32_t count_ports(const struct xi_runner *r, struct xi_engine_model *m, int direction)
+{
+    uint32_t n = 0;
+
+    while (n <= XI_TENSORS_MAX && r->plugin.table->port(m, direction, n) != NULL)
+        n++;
+    return n;
+}
+
+/* The engine's port for tensor i: as the variant's renaming says, else of the same name, else of
+ * the same number. count: no such port. */
+static uint32_t map_port(const struct xi_runner *r, const struct xi_runner_model *m, int direction,
+                         uint32_t i, const char *name, uint32_t count)
+{
+    const struct xi_engine_table *t = r->plugin.table;
+    const char *wanted = name;
+
+    for (size_t k = 0; k < m->variant->n_renames; k++) {
+        const struct xi_manifest_rename *n = &m->variant->renames[k];
+        if ((n->direction == XI_RENAME_INPUT) != (direction == XI_INPUT) ||
+            strcmp(n->name, name) != 0)
+            continue;
+        if (n->engine_name == NULL)
+            return n->engine_index < count ? n->engine_index : count;
+        wanted = n->engine_name;
+    }
+    for (uint32_t k = 0; k < count; k++) {
+        const char *has = t->port(m->handle, direction, k)->name;
+        if (has != NULL && strcmp(has, wanted) == 0)
+            return k;
+    }
+    return wanted == name && i < count ? i : count;
+}
+
+static void spec_of_port(const struct xi_port *port, const char *prefix, uint32_t i,
+                         struct xi_port_spec *ret)
+{
+    *ret = (struct xi_port_spec){.dtype = (enum xi_dtype)port->dtype, .rank = port->rank};
+    if (ret->rank > XI_MAX_RANK || ret->rank < -1)
+        ret->rank = -1;
+    memcpy(ret->dims, port->dims, sizeof ret->dims);
+    if (port->name != NULL && port->name[0] != '\0')
+        (void)snprintf(ret->name, sizeof ret->name, "%s", port->name);
+    else
+        (void)snprintf(ret->name, sizeof ret->name, "%s%u", prefix, i);
+}
+
+/* What the package says, held against the port: a type or shape that differs is a wrong package;
+ * what the package leaves open the port decides. */
+static enum xi_rc merge_port(struct xi_port_spec *say, const struct xi_port_spec *is,
+                             struct xi_err *err)
+{
+    char a[96], b[96];
+    int fits = say->dtype == is->dtype || say->dtype == XI_DT_UNKNOWN;
+
+    if (say->dtype == XI_DT_UNKNOWN)
+        say->dtype = is->dtype;
+    if (say->rank < 0) {
+        say->rank = is->rank;
+        memcpy(say->dims, is->dims, sizeof say->dims);
+    }
+    fits = fits && (is->rank < 0 || say->rank == is->rank);
+    for (int i = 0; fits && is->rank >= 0 && i < say->rank; i++) {
+        if (say->dims[i] < 0)
+            say->dims[i] = is->dims[i];
+        fits = is->dims[i] < 0 || is->dims[i] == say->dims[i];
+    }
+    if (fits)
+        return XI_OK;
+    return xi_fail(err, XI_EMODEL, "\"%.60s\": package says %s %s, the model has %s %s", say->name,
+                   xi_dtype_name(say->dtype), xi_shape_text(say->dims, say->rank, a, sizeof a),
+                   xi_dtype_name(is->dtype),
+                   xi_shape_text(is->dims, is->rank < 0 ? 0 : is->rank, b, sizeof b));
+}
+
+static enum xi_rc map_side(struct xi_runner *r, struct xi_runner_model *m, int direction,
+                           const struct xi_manifest_model *said, struct xi_err *err)
+{
+    int in = direction == XI_INPUT;
+    uint32_t has = count_ports(r, m->handle, direction), n = has;
+    uint32_t *map = in ? m->in_map : m->out_map;
+
+    if (said->has_signature)
+        n = in ? said->signature.n_inputs : said->signature.n_outputs;
+    if (has > XI_TENSORS_MAX || n > XI_TENSORS_MAX || (in && n != has))
+        return xi_fail(err, XI_EMODEL, "package says %u %s, the model has %u", n,
+                       in ? "inputs" : "outputs", has);
+    struct xi_port_spec *specs = calloc(n ? n : 1, sizeof *specs), is;
+    if (specs == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a signature");
+    *(in ? &m->signature.inputs : &m->signature.outputs) = specs;
+    *(in ? &m->signature.n_inputs : &m->signature.n_outputs) = n;
+    for (uint32_t i = 0; i < n; i++) {
+        if (said->has_signature)
+            specs[i] = in ? said->signature.inputs[i] : said->signature.outputs[i];
+        map[i] = said->has_signature ? map_port(r, m, direction, i, specs[i].name, has) : i;
+        if (map[i] >= has)
+            return xi_fail(err, XI_EMODEL, "the model has no %s \"%.100s\"",
+                           in ? "input" : "output", specs[i].name);
+        spec_of_port(r->plugin.table->port(m->handle, direction, map[i]), in ? "input" : "output",
+                     i, &is);
+        if (!said->has_signature)
+            specs[i] = is;
+        else if (merge_port(&specs[i], &is, err) != XI_OK)
+            return XI_EMODEL;
+    }
+    return XI_OK;
+}
+
+/* Outputs whose size the model fixes are bound where the caller wants them. */
+static void find_static_outputs(struct xi_runner *r, struct xi_runner_model *m)
+{
+    for (uint32_t i = 0; i < m->signature.n_outputs; i++) {
+        const struct xi_port *p = r->plugin.table->port(m->handle, XI_OUTPUT, m->out_map[i]);
+        m->out_static[i] = p->rank >= 0 && xi_shape_bytes((enum xi_dtype)p->dtype, p->dims, p->rank,
+                                                          &m->out_bytes[i], NULL) == XI_OK;
+    }
+}
+
+void xi_runner_model_unload(struct xi_runner *r, struct xi_runner_model *m)
+{
+    xi_signature_fini(&m->signature);
+    if (m->handle != NULL)
+        r->plugin.table->unload(m->handle);
+    m->handle = NULL;
+}
+
+static enum xi_rc try_variant(struct xi_runner *r, struct xi_runner_model *m,
+                              const struct xi_manifest_model *said,
+                              const struct xi_manifest_variant *v,
+                              const struct xi_runner_spec *spec, struct xi_err *err)
+{
+    m->name = said->name;
+    m->variant = v;
+    enum xi_rc rc = load_variant(r, v, spec, &m->handle, err);
+    if (rc == XI_OK)
+        rc = map_side(r, m, XI_INPUT, said, err);
+    if (rc == XI_OK)
+        rc = map_side(r, m, XI_OUTPUT, said, err);
+    if (rc != XI_OK) {
+        xi_runner_model_unload(r, m);
+        return xi_wrap(err, rc, "variant \"%.40s\"", v->id);
+    }
+    find_static_outputs(r, m);
+    return XI_OK;
+}
+
+/* The variant asked for (of main), else the first of this engine that loads. */
+static enum xi_rc load_model(struct xi_runner *r, struct xi_runner_model *m,
+                             const struct xi_manifest_model *said, const char *variant,
+                             const struct xi_runner_spec *spec, struct xi_err *err)
+{
+    enum xi_rc rc = xi_fail(err, XI_ENOENGINE, "model \"%.60s\" has no variant for engine \"%s\"",
+                            said->name, spec->engine);
+
+    for (size_t i = 0; i < said->n_variants; i++) {
+        const struct xi_manifest_variant *v = &said->variants[i];
+        if (variant[0] != '\0' ? strcmp(variant, v->id) != 0 : !variant_fits(r, v, spec))
+            continue;
+        rc = try_variant(r, m, said, v, spec, err);
+        if (rc == XI_OK)
+            return XI_OK;
+    }
+    return rc;
+}
+
+enum xi_rc xi_runner_models_load(struct xi_runner *r, const struct xi_runner_spec *spec,
+                                 struct xi_err *err)
+{
+    const struct xi_manifest *man = r->manifest;
+    const struct xi_manifest_model *main_model = xi_manifest_model(man, "main");
+
+    if (main_model == NULL)
+        return xi_fail(err, XI_EPACKAGE, "package has no model \"main\"");
+    r->models = calloc(man->n_models, sizeof *r->models);
+    if (r->models == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for %zu models", man->n_models);
+    enum xi_rc rc =
+        load_model(r, &r->models[0], main_model, spec->variant ? spec->variant : "", spec, err);
+    if (rc != XI_OK)
+        return rc;
+    r->n_models = 1;
+    (void)snprintf(r->info.variant, sizeof r->info.variant, "%s", r->models[0].variant->id);
+    for (size_t i = 0; i < man->n_models && rc == XI_OK; i++) {
+        if (&man->models[i] == main_model)
+            continue;
+        rc = load_model(r, &r->models[r->n_models], &man->models[i], "", spec, err);
+        if (rc == XI_OK)
+            r->n_models++;
+    }
+    return rc;
+}

@@ -1,0 +1,119 @@
+#define _GNU_SOURCE
+#include "host/segments.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <time.h>
+
+/* Numbers rise by one, so a number's last bits are as good as a hash; a few neighbours take what
+ * collides. */
+enum { ENTRIES = 4096, NEIGHBOURS = 32 };
+
+struct entry {
+    _Atomic uint32_t id; /* 0: free; published after the mapping */
+    struct xi_map map;
+};
+
+struct xi_segments {
+    pthread_mutex_t lock; /* leaf; only for waiting */
+    pthread_cond_t added;
+    struct entry entries[ENTRIES];
+};
+
+struct xi_segments *xi_segments_new(void)
+{
+    struct xi_segments *t = calloc(1, sizeof *t);
+    pthread_condattr_t attr;
+
+    if (t == NULL)
+        return NULL;
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_mutex_init(&t->lock, NULL);
+    (void)pthread_cond_init(&t->added, &attr);
+    (void)pthread_condattr_destroy(&attr);
+    return t;
+}
+
+void xi_segments_free(struct xi_segments *t)
+{
+    if (t == NULL)
+        return;
+    for (int i = 0; i < ENTRIES; i++)
+        xi_map_close(&t->entries[i].map);
+    (void)pthread_cond_destroy(&t->added);
+    (void)pthread_mutex_destroy(&t->lock);
+    free(t);
+}
+
+static struct entry *find(struct xi_segments *t, uint32_t id, uint32_t near)
+{
+    for (uint32_t i = 0; i < NEIGHBOURS; i++) {
+        struct entry *e = &t->entries[(near + i) % ENTRIES];
+        if (atomic_load_explicit(&e->id, memory_order_acquire) == id)
+            return e;
+    }
+    return NULL;
+}
+
+enum xi_rc xi_segments_add(struct xi_segments *t, uint32_t id, const struct xi_map *map,
+                           struct xi_err *err)
+{
+    if (id == 0 || find(t, id, id) != NULL)
+        return xi_fail(err, XI_EPROTO, "segment %u is known already", id);
+    struct entry *e = find(t, 0, id);
+    if (e == NULL)
+        return xi_fail(err, XI_EPROTO, "no room for segment %u", id);
+    e->map = *map;
+    (void)pthread_mutex_lock(&t->lock);
+    atomic_store_explicit(&e->id, id, memory_order_release);
+    (void)pthread_cond_broadcast(&t->added);
+    (void)pthread_mutex_unlock(&t->lock);
+    return XI_OK;
+}
+
+void xi_segments_drop(struct xi_segments *t, uint32_t id)
+{
+    struct entry *e = id != 0 ? find(t, id, id) : NULL;
+
+    if (e == NULL)
+        return;
+    struct xi_map map = e->map;
+    e->map = (struct xi_map){0};
+    atomic_store_explicit(&e->id, 0, memory_order_release);
+    xi_map_close(&map);
+}
+
+static struct entry *wait_for(struct xi_segments *t, uint32_t id, int wait_ms)
+{
+    struct entry *e;
+    struct timespec until;
+
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000l;
+    if (until.tv_nsec >= 1000000000l) {
+        until.tv_sec++;
+        until.tv_nsec -= 1000000000l;
+    }
+    (void)pthread_mutex_lock(&t->lock);
+    while ((e = find(t, id, id)) == NULL)
+        if (pthread_cond_timedwait(&t->added, &t->lock, &until) != 0)
+            break;
+    (void)pthread_mutex_unlock(&t->lock);
+    return e;
+}
+
+enum xi_rc xi_segments_find(struct xi_segments *t, uint32_t id, int wait_ms, struct xi_map *ret,
+                            struct xi_err *err)
+{
+    struct entry *e = id != 0 ? find(t, id, id) : NULL;
+
+    if (e == NULL && id != 0)
+        e = wait_for(t, id, wait_ms);
+    if (e == NULL)
+        return xi_fail(err, XI_EPROTO, "segment %u did not come", id);
+    *ret = e->map;
+    return XI_OK;
+}
