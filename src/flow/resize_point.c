@@ -106,15 +106,15 @@ enum xi_rc xi_resize_nearest(const struct xi_resize_job *job, struct xi_flow_buf
     if (rc != XI_OK)
         return rc;
     uint32_t *columns = taps->data;
-    for (uint32_t x = 0; x < job->width; x++) {
-        uint32_t at = (uint32_t)(job->x0 + (x + 0.5) * sx);
-        columns[x] = at < src->columns ? at : src->columns - 1;
-    }
-    for (uint32_t y = 0; y < job->height; y++) {
-        uint32_t at = (uint32_t)(job->y0 + (y + 0.5) * sy);
-        if (at >= src->rows)
-            at = src->rows - 1;
-        const uint8_t *from = src->pixels + 3 * (size_t)src->columns * at;
+    /* Pillow adds up, it does not multiply: where a centre falls between two pixels this decides.
+     */
+    double at = job->x0 + 0.5 * sx;
+    for (uint32_t x = 0; x < job->width; x++, at += sx)
+        columns[x] = at < src->columns ? (uint32_t)at : src->columns - 1;
+    at = job->y0 + 0.5 * sy;
+    for (uint32_t y = 0; y < job->height; y++, at += sy) {
+        uint32_t row = at < src->rows ? (uint32_t)at : src->rows - 1;
+        const uint8_t *from = src->pixels + 3 * (size_t)src->columns * row;
         uint8_t *to = job->dst + job->stride * y;
         for (uint32_t x = 0; x < job->width; x++)
             memcpy(to + 3 * x, from + 3 * (size_t)columns[x], 3);
