@@ -103,8 +103,7 @@ void linked_package(struct linked *l, const char *model)
                " \"engine\": {\"name\": \"reference\"}, \"precision\": \"f32\"}]}}}");
 }
 
-void linked_start(struct linked *l, enum xi_host_role role, const char *program,
-                  const char *engine)
+void linked_start(struct linked *l, enum xi_host_role role, const char *program, const char *engine)
 {
     struct xi_host_spec spec = {.role = role,
                                 .label = "test",
