@@ -79,8 +79,8 @@ static enum xi_rc inspect(int fd, int as_json, struct xi_err *err)
     struct xi_str out;
 
     xi_str_init(&out, XI_INSPECT_MAX);
-    enum xi_rc rc = as_json ? xi_package_inspect_json(fd, &out, err)
-                            : xi_package_inspect_text(fd, &out, err);
+    enum xi_rc rc =
+        as_json ? xi_package_inspect_json(fd, &out, err) : xi_package_inspect_text(fd, &out, err);
     if (rc == XI_OK)
         (void)puts(xi_str_text(&out));
     xi_str_fini(&out);
