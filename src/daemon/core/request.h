@@ -12,12 +12,15 @@
 #include "daemon/ipc/host_link.h"
 
 struct xi_session;
+struct xi_check;
 
 enum xi_request_state {
     XI_REQ_NEW = 0,  /* the protocol fills it in */
     XI_REQ_QUEUED,   /* in its session's queue */
     XI_REQ_SUSPECT,  /* was running when its host died: waits to be retried alone */
     XI_REQ_RUNNING,  /* on a lane */
+    XI_REQ_CHECKING, /* its fingerprint is being taken on the work pool */
+    XI_REQ_LEAVING,  /* its error is known and is answered next */
     XI_REQ_FINISHED  /* `done` was called */
 };
 
@@ -28,19 +31,19 @@ struct xi_request_timing { /* CLOCK_MONOTONIC ns, 0: not reached */
 };
 
 struct xi_request {
-    uint64_t id;                  /* given by the service; in every log line and answer */
+    uint64_t id; /* given by the service; in every log line and answer */
     enum xi_request_state state;
     enum xi_priority priority;
-    uint64_t deadline_ns;         /* 0: none */
-    struct xi_session *session;   /* one reference, put by finish */
+    uint64_t deadline_ns;       /* 0: none */
+    struct xi_session *session; /* one reference, put by finish */
     char tenant[XI_NAME_MAX + 1];
-    unsigned want;                /* XI_ANSWER_… */
+    unsigned want; /* XI_ANSWER_… */
 
-    struct xi_slot *slot;         /* one reference, put by finish; holds all input bytes */
+    struct xi_slot *slot; /* one reference, put by finish; holds all input bytes */
     uint32_t n_parts;
     struct xi_part parts[XI_TENSORS_MAX]; /* mem.segment and offset point into slot */
 
-    unsigned attempts;            /* dispatches so far */
+    unsigned attempts; /* dispatches so far */
     struct xi_request_timing timing;
     struct xi_request *prev, *next; /* the list of its state */
 
@@ -49,8 +52,20 @@ struct xi_request {
      * inside. */
     void (*done)(struct xi_request *req, enum xi_rc rc, struct xi_reply *reply,
                  const struct xi_err *err);
-    void *owner; /* the protocol's */
+    void *owner;            /* the protocol's */
     unsigned retry_after_s; /* for 429 and 503, set before done */
+
+    /* the pool's own */
+    uint32_t lane;           /* while RUNNING */
+    uint32_t deadline_index; /* in the heap of deadlines, + 1; 0: not there */
+    enum xi_rc verdict;      /* while LEAVING */
+    struct xi_check *check;  /* while CHECKING */
 };
+
+/* The one way out: takes the request off its list, accounts it, calls done, then puts the slot
+ * and the session. A protocol calls it itself only for a NEW request that it gives up (bad body);
+ * everything else goes through xi_pool_submit and xi_pool_cancel. reply may be NULL. */
+void xi_request_finish(struct xi_request *req, enum xi_rc rc, struct xi_reply *reply,
+                       const struct xi_err *err);
 
 #endif

@@ -15,9 +15,10 @@
 
 /* What the core needs to know of the configuration. */
 struct xi_service_config {
-    const char *state_dir, *host_program, *engine_dir, *openvino_dir;
+    const char *state_dir, *host_program, *engine_dir, *openvino_dir; /* borrowed for its life */
     uint64_t input_memory_bytes, host_data_limit_bytes;
     uint32_t cores, queue_limit, watchdog_min_ms, crash_window_ms, crash_limit, host_uid;
+    uint32_t drain_ms; /* of an unload */
     int sandbox;
 };
 
@@ -41,12 +42,12 @@ struct xi_service {
     struct xi_monitor *monitor;
     struct xi_engine_record *engines;
     uint32_t n_engines;
-    struct xi_hist loop_lag;   /* of a 1 ms timer on the loop */
+    struct xi_hist loop_lag; /* of a 1 ms timer on the loop (loop_lag.h) */
     uint64_t started_ms;
     uint64_t next_request_id;
-    int restored;              /* desired state was read and its loads begun */
+    int restored; /* desired state was read and its loads begun */
     int draining;
-    char node[65];             /* host name */
+    char node[65]; /* host name */
 };
 
 /* Opens the store, probes every plugin in engine_dir (in parallel, each with a time limit), brings
@@ -55,7 +56,9 @@ enum xi_rc xi_service_open(uv_loop_t *loop, const struct xi_service_config *conf
                            struct xi_service **ret, struct xi_err *err) XI_MUST_CHECK;
 /* SIGTERM: no new requests; cb when all in flight have ended or drain_ms have passed. */
 void xi_service_drain(struct xi_service *s, unsigned drain_ms, void (*cb)(void *ctx), void *ctx);
-void xi_service_close(struct xi_service *s); /* after drain; ends hosts, closes the store */
+/* After drain, and not from a callback of the loop: turns the loop until the hosts have ended, then
+ * closes the store. The rest is freed as the loop closes its handles: run it once more. */
+void xi_service_close(struct xi_service *s);
 
 /* find + desire + load, answered when READY or FAILED (wait) or when accepted and durable. */
 struct xi_load_request {

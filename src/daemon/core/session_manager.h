@@ -35,7 +35,7 @@ struct xi_load_options {
     uint32_t instances;         /* lanes; 0: one per core of the budget */
     uint32_t threads;           /* per instance; 0: 1 */
     enum xi_priority priority;
-    int golden;                 /* run the package's golden before READY (default 1) */
+    int golden; /* run the package's golden before READY (default 1) */
 };
 
 /* A row of desired state: what is loaded, under which id. */
@@ -45,7 +45,8 @@ struct xi_desired {
     struct xi_load_options options;
 };
 
-struct xi_lane; /* of worker_pool.h */
+struct xi_lane; /* of the worker pool */
+struct xi_queue;
 
 struct xi_session {
     char id[XI_UUID_TEXT + 1];
@@ -54,20 +55,26 @@ struct xi_session {
     struct xi_load_options options;
     struct xi_package_record *record;
     enum xi_session_state state;
-    struct xi_err why;         /* of FAILED, and of the last crash */
-    uint32_t number;           /* on the links */
-    uint32_t refs;             /* requests and callers; GONE and freed at 0 */
+    struct xi_err why; /* of FAILED, and of the last crash */
+    uint32_t number;   /* on the links */
+    uint32_t refs;     /* requests and callers; GONE and freed at 0 */
 
-    struct xi_host *host;      /* NULL between crash and restart */
+    struct xi_host *host; /* NULL between crash and restart */
     uint32_t lane_count;
-    struct xi_lane *lanes;     /* worker_pool's */
+    struct xi_lane *lanes;         /* worker_pool's */
+    struct xi_queue *queue;        /* the same */
     struct xi_signature signature; /* valid once it was READY */
     int has_flow, takes_image, draws;
     char engine[64], variant[64], device[32], isolation[16], isolation_reason[96];
     uint64_t memory_bytes, peak_bytes, load_us, warm_us, golden_us;
-    uint64_t service_ns;       /* learned time of one request (EWMA), for the watchdog */
+    uint64_t service_ns; /* learned time of one request (EWMA), for the watchdog */
     uint32_t restarts, crashes;
-    uint64_t loaded_at_ms;     /* wall clock, epoch ms */
+    uint64_t loaded_at_ms;   /* wall clock, epoch ms */
+    uint32_t backoff_ms;     /* until the next start; 0: not waiting */
+    char phase[32];          /* of a load under way, as the host names it */
+    uint32_t phase_permille; /* 0xffffffff: unknown */
+    int desired;             /* its row is in the store */
+    char skipped[512];       /* variants that were tried and why they did not do */
 
     struct xi_request *queue_head, *queue_tail;
     uint32_t queued, running;
@@ -78,13 +85,37 @@ struct xi_session {
  * NULL with err when there is nothing to see. */
 typedef void (*xi_session_cb)(void *ctx, const struct xi_session *view, const struct xi_err *err);
 
+struct xi_pool;
+struct xi_store;
+struct xi_engine_record;
+
+/* Borrowed for the manager's life. */
+struct xi_sessions_config {
+    const char *host_program, *engine_dir, *openvino_dir;
+    uint64_t host_data_limit_bytes;
+    uint32_t cores, crash_window_ms, crash_limit, host_uid, drain_ms;
+    int sandbox;
+};
+
+/* NULL: memory is out. Free after xi_sessions_close has emptied it and the loop has run. */
+struct xi_sessions *xi_sessions_new(uv_loop_t *loop, const struct xi_sessions_config *config,
+                                    struct xi_shm *shm, struct xi_store *store,
+                                    struct xi_pool *pool);
+void xi_sessions_free(struct xi_sessions *m);
+/* What loads may choose from; borrowed. Until then every load is refused with ENOENGINE. */
+void xi_sessions_set_engines(struct xi_sessions *m, const struct xi_engine_record *engines,
+                             uint32_t n);
+/* Unloads everything without draining; xi_sessions_alive is 0 when it is done. Desired state stays
+ * as it is. */
+void xi_sessions_close(struct xi_sessions *m);
+
 /* Starts a load. record ownership moves here, also on failure. Same digest with the same options
  * under the same name answers the same session again. With cb NULL nobody waits. Fails at once
  * with ECONFLICT, EBUDGET, EAGAIN (too many sessions), ENOENGINE (no variant's engine is here). */
 enum xi_rc xi_sessions_load(struct xi_sessions *m, const char *id, const char *digest,
-                            struct xi_package_record *record,
-                            const struct xi_load_options *options, xi_session_cb cb, void *ctx,
-                            struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
+                            struct xi_package_record *record, const struct xi_load_options *options,
+                            xi_session_cb cb, void *ctx, struct xi_session **ret,
+                            struct xi_err *err) XI_MUST_CHECK;
 /* Drains, ends the host, frees; cb hears of GONE with memory_bytes given back. */
 void xi_sessions_unload(struct xi_sessions *m, struct xi_session *session, xi_session_cb cb,
                         void *ctx);
@@ -99,5 +130,7 @@ struct xi_session *xi_sessions_each(struct xi_sessions *m, struct xi_session *af
 /* 1 when every session is READY (quarantined or loading ones make it 0, with the reason). */
 int xi_sessions_ready(struct xi_sessions *m, struct xi_err *why);
 uint32_t xi_sessions_count(const struct xi_sessions *m);
+/* Those whose memory is still held, GONE ones included. */
+uint32_t xi_sessions_alive(const struct xi_sessions *m);
 
 #endif

@@ -9,11 +9,12 @@
 
 struct xi_hist {
     uint64_t count, sum_us, max_us;
-    uint32_t buckets[XI_HIST_BUCKETS];
+    uint64_t buckets[XI_HIST_BUCKETS];
 };
 
 void xi_hist_add(struct xi_hist *h, uint64_t us);
-uint64_t xi_hist_quantile_us(const struct xi_hist *h, double q); /* 0 when empty */
+void xi_hist_add_n(struct xi_hist *h, uint64_t us, uint64_t n);  /* n equal samples at once */
+uint64_t xi_hist_quantile_us(const struct xi_hist *h, double q); /* upper edge; 0 when empty */
 uint64_t xi_hist_bucket_upper_us(unsigned bucket);
 
 struct xi_session_stats {

@@ -13,6 +13,26 @@
 
 struct xi_pool;
 
+struct xi_pool_config {
+    uint32_t cores;           /* lanes that run at once, of all sessions together */
+    uint32_t queue_limit;     /* requests that wait, per session */
+    uint32_t watchdog_min_ms; /* no request is given less */
+};
+/* Called from the loop or from inside submit, cancel and the calls of pool_private.h. */
+struct xi_pool_hooks {
+    void *ctx;
+    void (*drained)(void *ctx, struct xi_session *session); /* a closed queue ran empty */
+};
+
+/* NULL: memory is out. Free when no session is attached; frees itself once its timers closed. */
+struct xi_pool *xi_pool_new(uv_loop_t *loop, const struct xi_pool_config *config);
+void xi_pool_free(struct xi_pool *pool);
+void xi_pool_set_hooks(struct xi_pool *pool, const struct xi_pool_hooks *hooks);
+/* SIGTERM: from now on every new request is refused with EDRAIN. */
+void xi_pool_drain(struct xi_pool *pool);
+/* Requests that have not finished. */
+uint32_t xi_pool_in_flight(const struct xi_pool *pool);
+
 /* The request's fields are filled in and its slot holds the bytes. Ends in req->done, also when
  * it refuses (queue full, draining, poison, bad tensor): possibly from inside this call. */
 void xi_pool_submit(struct xi_pool *pool, struct xi_request *req);

@@ -1,0 +1,254 @@
+#include "daemon/core/fake_host.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/core/store.h"
+
+struct fake fake;
+
+void fake_reset(void)
+{
+    unsigned i;
+
+    XI_ASSERT(fake.slots == 0 && fake.alive == 0 && fake.replies == 0);
+    for (i = 0; i < fake.n_hosts; i++) {
+        XI_ASSERT(fake.hosts[i]->freed);
+        free(fake.hosts[i]);
+    }
+    memset(&fake, 0, sizeof(fake));
+}
+
+struct xi_host *fake_last(void)
+{
+    XI_ASSERT(fake.n_hosts > 0);
+    return fake.hosts[fake.n_hosts - 1];
+}
+
+/* ---- host_link ---- */
+
+enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_host_spec *spec,
+                         const struct xi_host_events *events, struct xi_host **ret,
+                         struct xi_err *err)
+{
+    struct xi_host *host;
+
+    (void)loop;
+    (void)shm;
+    if (fake.fail_start > 0) {
+        fake.fail_start--;
+        return xi_fail(err, XI_EFDS, "no descriptors left");
+    }
+    XI_ASSERT(fake.n_hosts < FAKE_HOSTS_MAX);
+    host = calloc(1, sizeof(*host));
+    XI_ASSERT(host != NULL);
+    host->events = *events;
+    (void)snprintf(host->label, sizeof(host->label), "%s", spec->label);
+    (void)snprintf(host->engine, sizeof(host->engine), "%s", spec->engine);
+    fake.hosts[fake.n_hosts++] = host;
+    fake.alive++;
+    if (fake.alive > fake.most_alive)
+        fake.most_alive = fake.alive;
+    *ret = host;
+    return XI_OK;
+}
+
+enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, struct xi_err *err)
+{
+    if (fake.fail_load > 0) {
+        fake.fail_load--;
+        return xi_fail(err, XI_EFDS, "no descriptors left for the lanes");
+    }
+    XI_ASSERT(!host->loaded && !host->ended);
+    host->load = *load;
+    host->lanes = load->lane_count;
+    host->loaded = 1;
+    return XI_OK;
+}
+
+enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op,
+                          const struct xi_work_item *items, uint32_t n_items, struct xi_err *err)
+{
+    unsigned i, running = 0;
+
+    if (fake.submit_rc != XI_OK) {
+        enum xi_rc rc = fake.submit_rc;
+
+        fake.submit_rc = XI_OK;
+        return xi_fail(err, rc, "as the test wants");
+    }
+    XI_ASSERT(op == XI_WORK_ALL && n_items == 1 && host->loaded && !host->ended);
+    XI_ASSERT(lane < host->lanes && host->running[lane] == 0);
+    host->running[lane] = items->request.id;
+    host->first[lane] =
+        *((const uint8_t *)items->segments[0]->map.base + items->parts[0].mem.offset);
+    for (i = 0; i < host->lanes; i++)
+        running += host->running[i] != 0;
+    if (running > host->most_running)
+        host->most_running = running;
+    fake.submits++;
+    return XI_OK;
+}
+
+void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why)
+{
+    (void)grace_ms;
+    host->stopped = 1;
+    (void)snprintf(host->stop_why, sizeof(host->stop_why), "%s", why);
+}
+
+void xi_host_free(struct xi_host *host)
+{
+    XI_ASSERT(host->ended && !host->freed);
+    host->freed = 1;
+}
+
+int xi_host_pid(const struct xi_host *host)
+{
+    (void)host;
+    return 4711;
+}
+
+void xi_host_forget_segment(struct xi_host *host, uint32_t segment_id)
+{
+    (void)host;
+    (void)segment_id;
+}
+
+const char *xi_host_sandbox(const struct xi_host *host)
+{
+    (void)host;
+    return "";
+}
+
+uint64_t xi_host_rss_bytes(const struct xi_host *host)
+{
+    (void)host;
+    return 0;
+}
+
+void xi_reply_release(struct xi_reply *reply)
+{
+    if (reply->host != NULL)
+        fake.replies--;
+    reply->host = NULL;
+}
+
+/* ---- events ---- */
+
+void fake_loaded(struct xi_host *host, uint64_t service_ns)
+{
+    struct xi_msg_loaded m = {.lane_count = host->lanes,
+                              .service_ns = service_ns,
+                              .memory_bytes = 10000000,
+                              .engine = "reference 1"};
+    struct xi_signature signature = {.n_inputs = 1};
+
+    XI_ASSERT(host->loaded && !host->ended);
+    signature.inputs = calloc(1, sizeof(*signature.inputs));
+    XI_ASSERT(signature.inputs != NULL);
+    (void)snprintf(signature.inputs[0].name, sizeof(signature.inputs[0].name), "x");
+    signature.inputs[0].dtype = XI_DT_UINT8;
+    signature.inputs[0].rank = 1;
+    signature.inputs[0].dims[0] = -1;
+    host->events.loaded(host->events.ctx, host, &m, &signature);
+}
+
+void fake_failed(struct xi_host *host, enum xi_rc rc, const char *text)
+{
+    struct xi_err err;
+
+    (void)xi_fail(&err, rc, "%s", text);
+    host->events.failed(host->events.ctx, host, &err, "load");
+}
+
+static void deliver(struct xi_host *host, uint32_t lane, const struct xi_done *done)
+{
+    struct xi_reply reply;
+
+    memset(&reply, 0, sizeof(reply));
+    reply.done = *done;
+    reply.host = host;
+    reply.lane = lane;
+    fake.replies++;
+    host->events.done(host->events.ctx, host, lane, &reply);
+}
+
+void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t device_ns)
+{
+    struct xi_done done = {.id = id, .flags = XI_DONE_FINAL, .device_ns = device_ns};
+
+    host->running[lane] = 0;
+    deliver(host, lane, &done);
+}
+
+void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc)
+{
+    struct xi_done done = {
+        .id = host->running[lane], .flags = XI_DONE_FINAL, .code = rc, .device_ns = 1000000};
+
+    XI_ASSERT(done.id != 0);
+    if (rc != XI_OK)
+        (void)snprintf(done.text, sizeof(done.text), "the engine says no");
+    host->running[lane] = 0;
+    deliver(host, lane, &done);
+}
+
+void fake_exit(struct xi_host *host, const char *reason)
+{
+    struct xi_host_exit why = {.exit_code = -1, .signal = 11, .killed = host->stopped};
+
+    XI_ASSERT(!host->ended);
+    host->ended = 1;
+    fake.alive--;
+    (void)snprintf(why.reason, sizeof(why.reason), "%s", host->stopped ? host->stop_why : reason);
+    host->events.exited(host->events.ctx, host, &why);
+}
+
+/* ---- shared memory: plain memory does ---- */
+
+struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill)
+{
+    struct xi_slot *slot = calloc(1, sizeof(*slot));
+
+    XI_ASSERT(slot != NULL);
+    slot->segment = calloc(1, sizeof(*slot->segment));
+    slot->data = malloc(bytes);
+    XI_ASSERT(slot->segment != NULL && slot->data != NULL);
+    memset(slot->data, fill, bytes);
+    slot->segment->id = 1;
+    slot->segment->map = (struct xi_map){.base = slot->data, .bytes = bytes};
+    slot->bytes = bytes;
+    slot->refs = 1;
+    fake.slots++;
+    return slot;
+}
+
+void xi_slot_get(struct xi_slot *slot)
+{
+    slot->refs++;
+}
+
+void xi_slot_put(struct xi_slot *slot)
+{
+    if (slot == NULL || --slot->refs > 0)
+        return;
+    free(slot->data);
+    free(slot->segment);
+    free(slot);
+    fake.slots--;
+}
+
+/* ---- the store ---- */
+
+void xi_store_prepare(struct xi_store *store, const char *tenant, const char *digest,
+                      const char *engine_build, xi_links_cb cb, void *ctx)
+{
+    (void)store;
+    (void)tenant;
+    (void)digest;
+    (void)engine_build;
+    fake.links++;
+    cb(ctx, "/links", "/cache", NULL);
+}

@@ -1,0 +1,46 @@
+/* fake_host.h: xinfer-host as the tests of this room see it: it does what it is told and remembers
+ * what it was asked. Takes the place of daemon/ipc and of the store's links at link time. */
+#ifndef XI_DAEMON_CORE_FAKE_HOST_H
+#define XI_DAEMON_CORE_FAKE_HOST_H
+
+#include <uv.h>
+
+#include "daemon/ipc/host_link.h"
+
+#define FAKE_HOSTS_MAX 4096
+
+struct xi_host {
+    struct xi_host_events events;
+    char label[80], engine[32];
+    struct xi_msg_load load;
+    int loaded, stopped, ended, freed;
+    uint32_t lanes;
+    uint64_t running[XI_LANES_MAX]; /* request ids; 0: the lane is free */
+    uint8_t first[XI_LANES_MAX];    /* the first byte of what runs there */
+    unsigned most_running;
+    char stop_why[160];
+};
+
+struct fake {
+    struct xi_host *hosts[FAKE_HOSTS_MAX];
+    unsigned n_hosts, alive, most_alive, submits;
+    int64_t slots;             /* out */
+    int fail_start, fail_load; /* so many times */
+    enum xi_rc submit_rc;      /* of the next submit, then XI_OK */
+    unsigned links;            /* calls of xi_store_prepare */
+    uint64_t replies;          /* not yet released */
+};
+extern struct fake fake;
+
+void fake_reset(void); /* also checks that nothing is left over */
+struct xi_host *fake_last(void);
+/* Events, delivered now. */
+void fake_loaded(struct xi_host *host, uint64_t service_ns);
+void fake_failed(struct xi_host *host, enum xi_rc rc, const char *text);
+void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc);
+void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t device_ns);
+void fake_exit(struct xi_host *host, const char *reason);
+/* A slot whose bytes are all `fill`. */
+struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill);
+
+#endif

@@ -1,0 +1,215 @@
+#include "base/clock.h"
+#include "daemon/core/pool_private.h"
+
+static void list_append(struct xi_request_list *list, struct xi_request *req)
+{
+    req->prev = list->tail;
+    req->next = NULL;
+    if (list->tail != NULL)
+        list->tail->next = req;
+    else
+        list->head = req;
+    list->tail = req;
+    list->n++;
+}
+
+static void list_remove(struct xi_request_list *list, struct xi_request *req)
+{
+    if (req->prev != NULL)
+        req->prev->next = req->next;
+    else
+        list->head = req->next;
+    if (req->next != NULL)
+        req->next->prev = req->prev;
+    else
+        list->tail = req->prev;
+    req->prev = NULL;
+    req->next = NULL;
+    list->n--;
+}
+
+/* Links req behind `after` (NULL: at the front) in its session's queue. */
+static void queue_link(struct xi_session *s, struct xi_request *req, struct xi_request *after)
+{
+    req->prev = after;
+    req->next = after != NULL ? after->next : s->queue_head;
+    if (req->next != NULL)
+        req->next->prev = req;
+    else
+        s->queue_tail = req;
+    if (after != NULL)
+        after->next = req;
+    else
+        s->queue_head = req;
+    s->queued++;
+}
+
+static void queue_insert(struct xi_queue *q, struct xi_request *req)
+{
+    struct xi_request *after = NULL;
+    int class;
+
+    for (class = (int)req->priority; class >= 0 && after == NULL; class --)
+        after = q->class_tail[class];
+    queue_link(q->session, req, after);
+    q->class_tail[req->priority] = req;
+}
+
+static void queue_remove(struct xi_queue *q, struct xi_request *req)
+{
+    struct xi_session *s = q->session;
+
+    if (q->class_tail[req->priority] == req) {
+        int more = req->prev != NULL && req->prev->priority == req->priority;
+
+        q->class_tail[req->priority] = more ? req->prev : NULL;
+    }
+    if (req->prev != NULL)
+        req->prev->next = req->next;
+    else
+        s->queue_head = req->next;
+    if (req->next != NULL)
+        req->next->prev = req->prev;
+    else
+        s->queue_tail = req->prev;
+    req->prev = NULL;
+    req->next = NULL;
+    s->queued--;
+}
+
+static struct xi_request_list *list_of(struct xi_queue *q, enum xi_request_state state)
+{
+    switch (state) {
+    case XI_REQ_SUSPECT:
+        return &q->suspects;
+    case XI_REQ_RUNNING:
+        return &q->running;
+    case XI_REQ_CHECKING:
+        return &q->checking;
+    case XI_REQ_LEAVING:
+        return &q->pool->leaving;
+    case XI_REQ_NEW:
+    case XI_REQ_QUEUED:
+    case XI_REQ_FINISHED:
+        break;
+    }
+    return NULL;
+}
+
+static int waits(enum xi_request_state state)
+{
+    return state == XI_REQ_QUEUED || state == XI_REQ_SUSPECT;
+}
+
+static void take_off(struct xi_queue *q, struct xi_request *req)
+{
+    struct xi_request_list *list = list_of(q, req->state);
+
+    if (req->state == XI_REQ_QUEUED)
+        queue_remove(q, req);
+    else if (list != NULL)
+        list_remove(list, req);
+    if (req->state == XI_REQ_CHECKING)
+        xi_check_drop(req);
+    if (req->state == XI_REQ_RUNNING)
+        q->session->running--;
+}
+
+void xi_request_move(struct xi_request *req, enum xi_request_state to)
+{
+    struct xi_queue *q = req->session->queue;
+    struct xi_request_list *list = list_of(q, to);
+
+    if (req->state == XI_REQ_NEW && to != XI_REQ_FINISHED)
+        q->pool->in_flight++;
+    if (req->state != XI_REQ_NEW && to == XI_REQ_FINISHED)
+        q->pool->in_flight--;
+    take_off(q, req);
+    req->state = to;
+    if (to == XI_REQ_QUEUED)
+        queue_insert(q, req);
+    else if (list != NULL)
+        list_append(list, req);
+    if (to == XI_REQ_RUNNING)
+        q->session->running++;
+    if (!waits(to))
+        xi_deadlines_remove(&q->pool->deadlines, req);
+    else if (req->deadline_ns != 0 && req->deadline_index == 0)
+        xi_deadlines_add(&q->pool->deadlines, req);
+}
+
+void xi_request_refuse(struct xi_request *req, enum xi_rc rc)
+{
+    struct xi_queue *q = req->session->queue;
+
+    xi_request_move(req, XI_REQ_LEAVING);
+    req->verdict = rc;
+    xi_queue_update(q);
+}
+
+static void verdict_text(const struct xi_request *req, struct xi_err *ret)
+{
+    uint64_t waited = (xi_now_ns() - req->timing.born) / 1000000u;
+
+    if (req->verdict == XI_ETIMEOUT)
+        (void)xi_fail(ret, XI_ETIMEOUT, "its deadline passed after %llu ms, before it could run",
+                      (unsigned long long)waited);
+    else
+        (void)xi_fail(ret, req->verdict, "could not be handed to the model's host");
+}
+
+void xi_pool_settle(struct xi_pool *pool)
+{
+    struct xi_err err;
+
+    while (pool->leaving.head != NULL) {
+        verdict_text(pool->leaving.head, &err);
+        xi_request_finish(pool->leaving.head, pool->leaving.head->verdict, NULL, &err);
+    }
+}
+
+static void account(struct xi_session_stats *stats, const struct xi_request *req, enum xi_rc rc)
+{
+    const struct xi_request_timing *t = &req->timing;
+
+    stats->requests++;
+    if (rc == XI_OK)
+        stats->ok++;
+    else if (rc == XI_ECANCELLED)
+        stats->cancelled++;
+    else if (rc == XI_ETIMEOUT)
+        stats->expired++;
+    else if (rc == XI_EAGAIN || rc == XI_EDRAIN || rc == XI_EPOISON || rc == XI_EQUOTA)
+        stats->refused++;
+    else if (xi_rc_http(rc) < 500)
+        stats->client_errors++;
+    else
+        stats->server_errors++;
+    if (req->attempts > 1)
+        stats->retried++;
+    if (rc != XI_OK)
+        return;
+    xi_hist_add(&stats->total, (t->completed - t->born) / 1000u);
+    if (t->dispatched >= t->queued && t->queued != 0)
+        xi_hist_add(&stats->queue, (t->dispatched - t->queued) / 1000u);
+}
+
+void xi_request_finish(struct xi_request *req, enum xi_rc rc, struct xi_reply *reply,
+                       const struct xi_err *err)
+{
+    struct xi_session *s = req->session;
+    struct xi_queue *q = s->queue;
+    struct xi_slot *slot = req->slot;
+
+    XI_ASSERT(req->state != XI_REQ_FINISHED);
+    XI_ASSERT(rc != XI_OK || reply != NULL);
+    xi_request_move(req, XI_REQ_FINISHED);
+    req->timing.completed = xi_now_ns();
+    account(&s->stats, req, rc);
+    /* From here on the request may be reused or freed. */
+    req->done(req, rc, rc == XI_OK ? reply : NULL, err);
+    xi_slot_put(slot);
+    if (q->mode == XI_QUEUE_CLOSED && !xi_pool_busy(s) && q->pool->hooks.drained != NULL)
+        q->pool->hooks.drained(q->pool->hooks.ctx, s);
+    xi_session_put(s);
+}

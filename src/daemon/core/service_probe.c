@@ -1,0 +1,210 @@
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/core/service_private.h"
+
+int xi_plugin_name(const char *file, char ret[32])
+{
+    static const char head[] = "libxinfer_engine_", tail[] = ".so";
+    size_t n = strlen(file), i;
+
+    if (n <= sizeof(head) - 1 + sizeof(tail) - 1 || strncmp(file, head, sizeof(head) - 1) != 0 ||
+        strcmp(file + n - (sizeof(tail) - 1), tail) != 0)
+        return 0;
+    file += sizeof(head) - 1;
+    n -= sizeof(head) - 1 + sizeof(tail) - 1;
+    if (n > 31)
+        return 0;
+    for (i = 0; i < n; i++) {
+        char c = file[i];
+
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_'))
+            return 0;
+    }
+    memcpy(ret, file, n);
+    ret[n] = '\0';
+    return 1;
+}
+
+void xi_plugin_judge(const char *path, struct xi_err *ret)
+{
+    struct stat st;
+
+    *ret = (struct xi_err){0};
+    if (stat(path, &st) != 0)
+        (void)xi_fail(ret, XI_ENOENGINE, "plugin cannot be read: %s", strerror(errno));
+    else if (!S_ISREG(st.st_mode))
+        (void)xi_fail(ret, XI_ENOENGINE, "plugin is not a file");
+    else if ((st.st_mode & S_IWOTH) != 0)
+        (void)xi_fail(ret, XI_ENOENGINE, "plugin refused: everybody can write it (mode %04o)",
+                      (unsigned)(st.st_mode & 07777));
+    else if (st.st_uid != 0 && st.st_uid != geteuid())
+        (void)xi_fail(ret, XI_ENOENGINE, "plugin refused: it belongs to user %u", st.st_uid);
+    if (ret->rc != XI_OK)
+        (void)xi_hint(ret, "install it anew, or: chown root and chmod 0644");
+}
+
+static void ended(struct xi_probe_run *run)
+{
+    struct xi_service_inner *in = run->service;
+    struct xi_engine_record *r = run->record;
+
+    r->probe_us = xi_now_us() - run->began_us;
+    (void)uv_timer_stop(&run->limit);
+    if (r->present)
+        xi_log(XI_INFO, "engine.present", "engine=%s version=%s devices=%u ms=%llu", r->name,
+               r->probe.version, r->probe.n_devices, (unsigned long long)r->probe_us / 1000);
+    else
+        xi_log(XI_WARN, "engine.absent", "engine=%s why=%s", r->name, r->why.msg);
+    if (--in->probes_left == 0)
+        xi_service_probed(in);
+}
+
+static void on_probed(void *ctx, struct xi_host *host, const struct xi_msg_probed *m,
+                      const struct xi_engine_probe *probe)
+{
+    struct xi_probe_run *run = ctx;
+    struct xi_engine_record *r = run->record;
+
+    if (run->answered)
+        return;
+    run->answered = 1;
+    r->present = m->present != 0;
+    r->abi_major = m->abi_major;
+    r->abi_minor = m->abi_minor;
+    r->probe = *probe;
+    /* It came from a process that ran foreign code. */
+    r->probe.version[sizeof(r->probe.version) - 1] = '\0';
+    r->probe.missing[sizeof(r->probe.missing) - 1] = '\0';
+    if (!r->present)
+        (void)xi_fail(&r->why, XI_ENOENGINE, "%s",
+                      r->probe.missing[0] != '\0' ? r->probe.missing : "no device of it is here");
+    xi_host_stop(host, 1000, "its probe is done");
+}
+
+static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
+{
+    struct xi_probe_run *run = ctx;
+
+    (void)phase;
+    if (run->answered)
+        return;
+    run->answered = 1;
+    run->record->why = *err;
+    xi_host_stop(host, 1000, "its probe failed");
+}
+
+static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit *why)
+{
+    struct xi_probe_run *run = ctx;
+
+    if (!run->answered)
+        (void)xi_fail(&run->record->why, XI_ENOENGINE, "its probe %s", why->reason);
+    run->host = NULL;
+    xi_host_free(host);
+    ended(run);
+}
+
+static void on_limit(uv_timer_t *timer)
+{
+    struct xi_probe_run *run = timer->data;
+
+    if (run->host != NULL)
+        xi_host_stop(run->host, 0, "took longer than 5 s");
+}
+
+/* Returns 0 when no probe was started (the record says why). */
+static int start(struct xi_probe_run *run)
+{
+    const struct xi_service_config *c = &run->service->s.config;
+    struct xi_engine_record *r = run->record;
+    struct xi_host_events events = {
+        .ctx = run, .probed = on_probed, .failed = on_failed, .exited = on_exited};
+    char label[48];
+    struct xi_host_spec spec = {
+        .role = XI_HOST_PROBE,
+        .label = label,
+        .program = c->host_program,
+        .plugin_dir = c->engine_dir,
+        .engine = r->name,
+        .engine_libs = strcmp(r->name, "openvino") == 0 ? c->openvino_dir : "",
+        .link_dir = "",
+        .cache_dir = "",
+        .archive_fd = -1,
+        .staging_fd = -1,
+        .run_as_uid = c->host_uid,
+        .sandbox = c->sandbox,
+    };
+
+    (void)snprintf(label, sizeof(label), "probe#%s", r->name);
+    run->began_us = xi_now_us();
+    if (xi_host_start(run->service->s.loop, run->service->s.shm, &spec, &events, &run->host,
+                      &r->why) != XI_OK) {
+        run->host = NULL;
+        return 0;
+    }
+    (void)uv_timer_start(&run->limit, on_limit, XI_PROBE_MS, 0);
+    return 1;
+}
+
+static void find_plugins(struct xi_service_inner *in)
+{
+    struct xi_service *s = &in->s;
+    struct dirent *entry;
+    DIR *dir = opendir(s->config.engine_dir);
+    char path[1024];
+
+    if (dir == NULL) {
+        xi_log(XI_ERROR, "engines.none", "why=%s", strerror(errno));
+        return;
+    }
+    while ((entry = readdir(dir)) != NULL && s->n_engines < XI_ENGINES_MAX) {
+        struct xi_engine_record *r = &in->records[s->n_engines];
+
+        if (!xi_plugin_name(entry->d_name, r->name))
+            continue;
+        (void)snprintf(path, sizeof(path), "%s/%s", s->config.engine_dir, entry->d_name);
+        xi_plugin_judge(path, &r->why);
+        s->n_engines++;
+    }
+    (void)closedir(dir);
+}
+
+void xi_service_probe(struct xi_service_inner *in)
+{
+    struct xi_service *s = &in->s;
+    uint32_t i;
+
+    s->engines = in->records;
+    find_plugins(in);
+    in->probes_left = 1; /* ours, so that it ends once */
+    for (i = 0; i < s->n_engines; i++) {
+        struct xi_probe_run *run = &in->probes[i];
+
+        run->service = in;
+        run->record = &in->records[i];
+        (void)uv_timer_init(s->loop, &run->limit);
+        run->limit.data = run;
+        in->probes_left++;
+        if (run->record->why.rc != XI_OK || !start(run))
+            ended(run);
+    }
+    if (--in->probes_left == 0)
+        xi_service_probed(in);
+}
+
+void xi_service_probe_stop(struct xi_service_inner *in)
+{
+    uint32_t i;
+
+    for (i = 0; i < in->s.n_engines; i++) {
+        if (in->probes[i].host != NULL)
+            xi_host_stop(in->probes[i].host, 0, "the daemon ends");
+    }
+}

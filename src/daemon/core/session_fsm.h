@@ -1,0 +1,91 @@
+/* session_fsm.h: the rules of a session's life. Pure: no I/O, no clock, no memory.
+ *
+ * session_host.c feeds events and does what the returned actions say, lowest bit first; the test
+ * explores every reachable state under every order of events. Any thread. */
+#ifndef XI_DAEMON_CORE_SESSION_FSM_H
+#define XI_DAEMON_CORE_SESSION_FSM_H
+
+#include <stdint.h>
+
+#include "daemon/core/session_manager.h"
+
+/* What is known of the host. At most one exists: in LOADING, UP and STOPPING. */
+enum xi_host_phase {
+    XI_PHASE_NONE = 0,
+    XI_PHASE_STARTING, /* its directories are made, then it is spawned: SPAWN_OK or _FAILED comes */
+    XI_PHASE_LOADING,  /* it runs and was told to load */
+    XI_PHASE_UP,       /* it answered LOADED */
+    XI_PHASE_STOPPING, /* it was told to end; EXITED comes */
+    XI_PHASE_BACKOFF   /* it crashed; TIMER comes */
+};
+
+struct xi_session_fsm {
+    enum xi_session_state state;
+    enum xi_host_phase phase;
+    uint8_t crashes;     /* in the window */
+    uint8_t crash_limit; /* so many of them quarantine the session (≥ 1) */
+    uint8_t step;        /* of the back-off; 0 and 1 wait as short */
+    uint8_t proven;      /* this variant was READY once */
+};
+
+enum xi_fsm_event {
+    XI_EV_LOAD = 0, /* a new session, or a FAILED one tried again */
+    XI_EV_SPAWN_OK,
+    XI_EV_SPAWN_FAILED,
+    XI_EV_PROGRESS, /* the model is read; warm-up or golden began */
+    XI_EV_LOADED,
+    XI_EV_LOAD_FAILED, /* the host said why, in words */
+    XI_EV_EXITED,      /* the host has ended, whoever wanted it */
+    XI_EV_TIMER,       /* the back-off is over */
+    XI_EV_STABLE,      /* READY for long enough to begin back-off anew */
+    XI_EV_CRASH_AGED,  /* one crash left the window */
+    XI_EV_UNLOAD,
+    XI_EV_DRAINED, /* the last request finished */
+    XI_EV_DRAIN_TIMEOUT,
+    XI_EV_COUNT
+};
+
+/* Whose fault an exit was, as the pool sees it. */
+enum xi_crash_blame {
+    XI_BLAME_MODEL = 0,   /* unknown, so the model's: counts, and back-off grows */
+    XI_BLAME_REQUEST,     /* one request, found guilty alone: counts, back-off begins anew */
+    XI_BLAME_ONLY_REQUEST /* the same, and others were answered meanwhile: does not count */
+};
+
+struct xi_fsm_input {
+    enum xi_fsm_event event;
+    int more_variants;         /* LOAD_FAILED, EXITED, SPAWN_FAILED: there is another to try */
+    int busy;                  /* UNLOAD: requests are queued or running */
+    enum xi_crash_blame blame; /* EXITED */
+};
+
+/* In the order in which they are done. What was running on a host that ended has become suspects
+ * (or an incident) before EXITED is fed: the pool says whose fault it was. */
+enum {
+    XI_ACT_STOP_TIMERS = 1 << 0,
+    XI_ACT_QUARANTINE = 1 << 1,  /* that is why the rest of these fail */
+    XI_ACT_HOLD_QUEUE = 1 << 2,  /* requests wait; new ones too */
+    XI_ACT_CLOSE_QUEUE = 1 << 3, /* new ones are refused, the others still run */
+    XI_ACT_FAIL_QUEUE = 1 << 4,  /* all are answered with an error, and new ones too */
+    XI_ACT_OPEN_QUEUE = 1 << 5,  /* suspects first, alone; then the others */
+    XI_ACT_FIRST_VARIANT = 1 << 6,
+    XI_ACT_NEXT_VARIANT = 1 << 7,
+    XI_ACT_SPAWN = 1 << 8,
+    XI_ACT_SEND_LOAD = 1 << 9,
+    XI_ACT_STOP_HOST = 1 << 10,
+    XI_ACT_START_BACKOFF = 1 << 11, /* step says how long */
+    XI_ACT_START_DRAIN = 1 << 12,
+    XI_ACT_START_STABLE = 1 << 13,
+    XI_ACT_NOTIFY_READY = 1 << 14,  /* whoever waits for the load */
+    XI_ACT_NOTIFY_FAILED = 1 << 15, /* the same */
+    XI_ACT_NOTIFY_GONE = 1 << 16,   /* whoever waits for the unload */
+    XI_ACT_FREE = 1 << 17           /* the manager's own reference; always last */
+};
+
+void xi_fsm_init(struct xi_session_fsm *fsm, unsigned crash_limit);
+/* Moves the machine and returns what to do. An event that means nothing here does nothing. */
+uint32_t xi_fsm_feed(struct xi_session_fsm *fsm, const struct xi_fsm_input *input);
+/* Does a host process exist that has not ended? */
+int xi_fsm_has_host(const struct xi_session_fsm *fsm);
+
+#endif

@@ -1,0 +1,549 @@
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "daemon/core/session_private.h"
+#include "daemon/core/store.h"
+
+/* ---- who waits ---- */
+
+enum xi_rc xi_waiters_add(struct xi_waiters *w, xi_session_cb cb, void *ctx, struct xi_err *err)
+{
+    struct xi_waiter *one;
+
+    if (w->n >= XI_WAITERS_MAX)
+        return xi_fail(err, XI_EAGAIN, "%u callers wait for this session already", w->n);
+    one = malloc(sizeof(*one));
+    if (one == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory to wait for a session");
+    *one = (struct xi_waiter){.cb = cb, .ctx = ctx};
+    if (w->head == NULL)
+        w->tail = &w->head;
+    *w->tail = one;
+    w->tail = &one->next;
+    w->n++;
+    return XI_OK;
+}
+
+void xi_waiters_tell(struct xi_waiters *w, const struct xi_session *view, const struct xi_err *err)
+{
+    struct xi_waiter *one = w->head;
+
+    *w = (struct xi_waiters){0}; /* who waits anew from inside waits for the next time */
+    while (one != NULL) {
+        struct xi_waiter *next = one->next;
+
+        one->cb(one->ctx, view, err);
+        free(one);
+        one = next;
+    }
+}
+
+/* ---- the variant in turn ---- */
+
+static const struct xi_engine_record *engine_of(const struct xi_entry *e)
+{
+    return &e->m->engines[e->choices[e->at].engine];
+}
+
+static const struct xi_engine_device *device_of(const struct xi_entry *e)
+{
+    return &engine_of(e)->probe.devices[e->choices[e->at].device];
+}
+
+static int more_variants(const struct xi_entry *e)
+{
+    return e->at + 1 < e->n_choices;
+}
+
+static void pick(struct xi_entry *e, uint32_t at)
+{
+    struct xi_session *s = &e->s;
+    const struct xi_engine_device *device;
+    uint64_t mib;
+
+    e->at = at;
+    device = device_of(e);
+    mib = (device->context_bytes + XI_MIB / 2) / XI_MIB;
+    (void)snprintf(s->variant, sizeof(s->variant), "%s",
+                   s->record->variants[e->choices[at].variant].id);
+    (void)snprintf(s->engine, sizeof(s->engine), "%s %s", engine_of(e)->name,
+                   engine_of(e)->probe.version);
+    (void)snprintf(s->device, sizeof(s->device), "%s", device->id);
+    (void)snprintf(s->isolation, sizeof(s->isolation), "session");
+    if (device->context_bytes <= XI_CONTEXT_SMALL_MAX)
+        (void)snprintf(s->isolation_reason, sizeof(s->isolation_reason),
+                       "context of %s %s costs ~%llu MiB, at most 64 MiB", engine_of(e)->name,
+                       device->id, (unsigned long long)mib);
+    else
+        (void)snprintf(s->isolation_reason, sizeof(s->isolation_reason),
+                       "every session has a host of its own; a context of %s costs ~%llu MiB",
+                       device->id, (unsigned long long)mib);
+}
+
+/* Keeps why a variant did not do, for `why` and the log. */
+static void note_skipped(struct xi_entry *e)
+{
+    struct xi_session *s = &e->s;
+    size_t used = strlen(s->skipped);
+
+    (void)snprintf(s->skipped + used, sizeof(s->skipped) - used, "%s%s: %s", used > 0 ? "; " : "",
+                   s->variant, s->why.msg);
+    xi_log(XI_WARN, "variant.skipped", "id=%s variant=%s why=%s", s->id, s->variant, s->why.msg);
+}
+
+/* ---- timers ---- */
+
+static void on_backoff(uv_timer_t *t)
+{
+    struct xi_entry *e = t->data;
+
+    e->s.backoff_ms = 0;
+    xi_entry_feed(e, XI_EV_TIMER);
+}
+
+static void on_stable(uv_timer_t *t)
+{
+    xi_entry_feed(t->data, XI_EV_STABLE);
+}
+
+static void on_drain(uv_timer_t *t)
+{
+    xi_entry_feed(t->data, XI_EV_DRAIN_TIMEOUT);
+}
+
+static void on_silence(uv_timer_t *t)
+{
+    struct xi_entry *e = t->data;
+
+    if (e->s.host != NULL)
+        xi_host_stop(e->s.host, 0, "hung: its load reported nothing for 5 minutes");
+}
+
+static unsigned backoff_ms(unsigned step)
+{
+    unsigned ms = XI_BACKOFF_FIRST_MS;
+
+    for (; step > 1 && ms < XI_BACKOFF_MAX_MS; step--)
+        ms *= 2;
+    return ms < XI_BACKOFF_MAX_MS ? ms : XI_BACKOFF_MAX_MS;
+}
+
+/* ---- events of the host ---- */
+
+static void on_progress(void *ctx, struct xi_host *host, const struct xi_msg_progress *m)
+{
+    struct xi_entry *e = ctx;
+
+    (void)host;
+    (void)snprintf(e->s.phase, sizeof(e->s.phase), "%.*s", (int)sizeof(m->phase), m->phase);
+    e->s.phase_permille = m->permille;
+    if (e->fsm.phase == XI_PHASE_LOADING)
+        (void)uv_timer_start(&e->timer, on_silence, XI_LOAD_SILENCE_MS, 0);
+    if (strcmp(e->s.phase, "warm-up") == 0 || strcmp(e->s.phase, "golden") == 0)
+        xi_entry_feed(e, XI_EV_PROGRESS);
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec now;
+
+    (void)clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
+}
+
+static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loaded *m,
+                      struct xi_signature *signature)
+{
+    struct xi_entry *e = ctx;
+    struct xi_session *s = &e->s;
+
+    (void)host;
+    if (e->fsm.phase != XI_PHASE_LOADING || m->lane_count != s->lane_count) {
+        xi_signature_fini(signature); /* told to end meanwhile, or not what was asked for */
+        if (e->fsm.phase == XI_PHASE_LOADING)
+            xi_host_stop(host, 0, "loaded another number of lanes than it was told");
+        return;
+    }
+    xi_signature_fini(&s->signature);
+    s->signature = *signature;
+    s->has_flow = m->has_flow != 0;
+    s->takes_image = m->takes_image != 0;
+    s->draws = m->draws != 0;
+    s->memory_bytes = m->memory_bytes;
+    s->peak_bytes = m->peak_bytes;
+    s->load_us = m->load_us;
+    s->warm_us = m->warm_us;
+    s->golden_us = m->golden_us;
+    s->service_ns = m->service_ns;
+    if (m->engine[0] != '\0')
+        (void)snprintf(s->engine, sizeof(s->engine), "%.*s", (int)sizeof(m->engine), m->engine);
+    s->restarts += s->loaded_at_ms != 0;
+    s->loaded_at_ms = wall_ms();
+    s->why = (struct xi_err){0};
+    xi_log(XI_INFO, "session.ready",
+           "id=%s name=%s variant=%s engine=%s device=%s load_ms=%llu warm_ms=%llu bytes=%llu",
+           s->id, s->name, s->variant, s->engine, s->device, (unsigned long long)s->load_us / 1000,
+           (unsigned long long)s->warm_us / 1000, (unsigned long long)s->memory_bytes);
+    xi_entry_feed(e, XI_EV_LOADED);
+}
+
+/* Another variant can help when this one cannot be run here; a broken package stays broken. */
+static int variant_matters(enum xi_rc rc)
+{
+    return rc == XI_EMODEL || rc == XI_ENOENGINE || rc == XI_EUNSUPPORTED || rc == XI_EGOLDEN ||
+           rc == XI_EDEVICE || rc == XI_EENGINE || rc == XI_ENOMEM || rc == XI_EBUDGET;
+}
+
+static void load_failed(struct xi_entry *e, const struct xi_err *err)
+{
+    int more = more_variants(e) && variant_matters(err->rc);
+
+    if (e->fsm.phase != XI_PHASE_LOADING)
+        return;
+    e->s.why = *err;
+    if (more)
+        note_skipped(e);
+    else
+        xi_log(XI_ERROR, "session.failed", "id=%s name=%s code=%s why=%s", e->s.id, e->s.name,
+               xi_rc_code(err->rc), err->msg);
+    xi_entry_feed_input(e,
+                        &(struct xi_fsm_input){.event = XI_EV_LOAD_FAILED, .more_variants = more});
+}
+
+static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
+{
+    (void)host;
+    (void)phase;
+    load_failed(ctx, err);
+}
+
+static void on_done(void *ctx, struct xi_host *host, uint32_t lane, struct xi_reply *reply)
+{
+    struct xi_entry *e = ctx;
+
+    (void)host;
+    xi_pool_completed(&e->s, lane, reply);
+}
+
+static void age_crashes(struct xi_entry *e)
+{
+    uint64_t now = xi_now_ms();
+    uint32_t old = 0;
+
+    while (old < e->n_crash_times && now - e->crash_at_ms[old] > e->m->config.crash_window_ms)
+        old++;
+    for (; old > 0; old--)
+        xi_entry_feed(e, XI_EV_CRASH_AGED); /* drops the first */
+}
+
+static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit *why)
+{
+    struct xi_entry *e = ctx;
+    struct xi_session *s = &e->s;
+    int wanted = e->fsm.phase == XI_PHASE_STOPPING;
+    struct xi_fsm_input in = {.event = XI_EV_EXITED, .more_variants = more_variants(e)};
+
+    (void)snprintf(e->exit_reason, sizeof(e->exit_reason), "%s", why->reason);
+    s->host = NULL;
+    xi_session_get(s); /* until the end of this function, whatever the events do */
+    if (!wanted) {
+        s->crashes++;
+        (void)xi_fail(&s->why, XI_EHOST, "the model's host %s", why->reason);
+        xi_log(XI_WARN, "host.died", "id=%s name=%s pid=%d running=%u why=%s", s->id, s->name,
+               xi_host_pid(host), s->running, why->reason);
+        if (e->fsm.phase == XI_PHASE_LOADING && in.more_variants && !e->fsm.proven)
+            note_skipped(e);
+    }
+    in.blame = xi_pool_host_gone(s, wanted, why->reason);
+    age_crashes(e);
+    xi_entry_feed_input(e, &in);
+    xi_host_free(host);
+    xi_session_put(s);
+}
+
+/* ---- actions ---- */
+
+static void start_host(struct xi_entry *e)
+{
+    static const struct xi_host_events events = {.progress = on_progress,
+                                                 .loaded = on_loaded,
+                                                 .failed = on_failed,
+                                                 .done = on_done,
+                                                 .exited = on_exited};
+    const struct xi_sessions_config *c = &e->m->config;
+    struct xi_host_events mine = events;
+    char label[XI_NAME_MAX + 16];
+    struct xi_host_spec spec = {
+        .role = XI_HOST_RUN,
+        .label = label,
+        .program = c->host_program,
+        .plugin_dir = c->engine_dir,
+        .engine = engine_of(e)->name,
+        .engine_libs = strcmp(engine_of(e)->name, "openvino") == 0 ? c->openvino_dir : "",
+        .link_dir = e->link_dir,
+        .cache_dir = e->cache_dir,
+        .archive_fd = -1,
+        .staging_fd = -1,
+        .data_limit_bytes = c->host_data_limit_bytes,
+        .run_as_uid = c->host_uid,
+        .sandbox = c->sandbox,
+    };
+
+    (void)snprintf(label, sizeof(label), "%s#%.4s", e->s.name, e->s.id);
+    mine.ctx = e;
+    e->s.phase[0] = '\0';
+    e->s.phase_permille = 0xffffffffu;
+    if (xi_host_start(e->m->loop, e->m->shm, &spec, &mine, &e->s.host, &e->s.why) != XI_OK) {
+        e->s.host = NULL;
+        xi_log(XI_ERROR, "host.start_failed", "id=%s why=%s", e->s.id, e->s.why.msg);
+        xi_entry_feed(e, XI_EV_SPAWN_FAILED);
+        return;
+    }
+    xi_entry_feed(e, XI_EV_SPAWN_OK);
+}
+
+static void on_prepared(void *ctx, const char *link_dir, const char *cache_dir,
+                        const struct xi_err *err)
+{
+    struct xi_entry *e = ctx;
+
+    if (err != NULL) {
+        e->s.why = *err;
+        xi_log(XI_ERROR, "session.links_failed", "id=%s why=%s", e->s.id, err->msg);
+        xi_entry_feed(e, XI_EV_SPAWN_FAILED);
+    } else if (e->fsm.state == XI_SESSION_DRAINING) {
+        xi_entry_feed(e, XI_EV_SPAWN_FAILED); /* nobody wants the host any more */
+    } else {
+        (void)snprintf(e->link_dir, sizeof(e->link_dir), "%s", link_dir);
+        (void)snprintf(e->cache_dir, sizeof(e->cache_dir), "%s", cache_dir);
+        start_host(e);
+    }
+    xi_session_put(&e->s);
+}
+
+static void do_spawn(struct xi_entry *e)
+{
+    char build[100];
+
+    (void)snprintf(build, sizeof(build), "%s-%s", engine_of(e)->name, engine_of(e)->probe.version);
+    xi_session_get(&e->s);
+    xi_store_prepare(e->m->store, e->s.tenant, e->s.digest, build, on_prepared, e);
+}
+
+static void do_send_load(struct xi_entry *e)
+{
+    const struct xi_session *s = &e->s;
+    struct xi_msg_load load = {.session = s->number,
+                               .lane_count = s->lane_count,
+                               .threads = s->options.threads,
+                               .max_batch = 1,
+                               .run_golden = (uint32_t)s->options.golden};
+    struct xi_err err;
+
+    (void)snprintf(load.variant, sizeof(load.variant), "%s", s->variant);
+    (void)snprintf(load.device, sizeof(load.device), "%s", s->device);
+    (void)snprintf(load.link_dir, sizeof(load.link_dir), "%s", e->link_dir);
+    (void)snprintf(load.cache_dir, sizeof(load.cache_dir), "%s", e->cache_dir);
+    if (xi_host_load(s->host, &load, &err) != XI_OK) {
+        load_failed(e, &err);
+        return;
+    }
+    (void)uv_timer_start(&e->timer, on_silence, XI_LOAD_SILENCE_MS, 0);
+}
+
+static void do_stop_timers(struct xi_entry *e)
+{
+    e->s.backoff_ms = 0;
+    (void)uv_timer_stop(&e->timer);
+}
+
+static void do_quarantine(struct xi_entry *e)
+{
+    const struct xi_sessions_config *c = &e->m->config;
+
+    (void)xi_fail(&e->s.why, XI_ECRASHLOOP, "%u crashes within %u s, the last: its host %s",
+                  e->fsm.crashes, c->crash_window_ms / 1000u, e->exit_reason);
+    (void)xi_hint(&e->s.why, "loading it again tries anew; unloading it frees its name");
+    xi_log(XI_ERROR, "session.quarantined", "id=%s name=%s why=%s", e->s.id, e->s.name,
+           e->s.why.msg);
+}
+
+static void do_fail_queue(struct xi_entry *e)
+{
+    struct xi_err why = e->s.why;
+    unsigned retry = 0;
+
+    if (e->fsm.state == XI_SESSION_GONE || e->fsm.state == XI_SESSION_DRAINING) {
+        (void)xi_fail(&why, XI_EGONE, "session %s was unloaded", e->s.id);
+    } else if (e->fsm.state != XI_SESSION_FAILED) {
+        unsigned ms = backoff_ms(e->fsm.step);
+
+        retry = ms / 1000u + 1;
+        (void)xi_fail(&why, XI_EHOST, "the model's host %s, again; it starts anew in %u ms",
+                      e->exit_reason, ms);
+    } else if (why.rc == XI_OK) {
+        (void)xi_fail(&why, XI_EHOST, "the session has failed");
+    }
+    xi_pool_fail(&e->s, &why, retry);
+}
+
+static void do_hold_queue(struct xi_entry *e)
+{
+    xi_pool_hold(&e->s);
+}
+
+static void do_close_queue(struct xi_entry *e)
+{
+    xi_pool_close(&e->s);
+}
+
+static void do_open_queue(struct xi_entry *e)
+{
+    xi_pool_open(&e->s);
+}
+
+static void do_first_variant(struct xi_entry *e)
+{
+    e->s.skipped[0] = '\0';
+    pick(e, 0);
+}
+
+static void do_next_variant(struct xi_entry *e)
+{
+    pick(e, e->at + 1);
+}
+
+static void do_stop_host(struct xi_entry *e)
+{
+    if (e->s.host != NULL)
+        xi_host_stop(e->s.host, e->m->closing ? 0 : XI_HOST_GRACE_MS, "was told to end");
+}
+
+static void do_start_backoff(struct xi_entry *e)
+{
+    e->s.backoff_ms = backoff_ms(e->fsm.step);
+    (void)uv_timer_start(&e->timer, on_backoff, e->s.backoff_ms, 0);
+}
+
+static void do_start_drain(struct xi_entry *e)
+{
+    (void)uv_timer_start(&e->timer, on_drain, e->m->config.drain_ms, 0);
+}
+
+static void do_start_stable(struct xi_entry *e)
+{
+    (void)uv_timer_start(&e->timer, on_stable, XI_STABLE_MS, 0);
+}
+
+static void do_notify_ready(struct xi_entry *e)
+{
+    xi_waiters_tell(&e->loaders, &e->s, NULL);
+}
+
+static void do_notify_failed(struct xi_entry *e)
+{
+    struct xi_err why = e->s.why;
+
+    if (e->fsm.state != XI_SESSION_FAILED || why.rc == XI_OK)
+        (void)xi_fail(&why, XI_EGONE, "session %s was unloaded before it was ready", e->s.id);
+    xi_waiters_tell(&e->loaders, &e->s, &why);
+}
+
+static void do_notify_gone(struct xi_entry *e)
+{
+    xi_log(XI_INFO, "session.gone", "id=%s name=%s bytes=%llu", e->s.id, e->s.name,
+           (unsigned long long)e->s.memory_bytes);
+    xi_waiters_tell(&e->unloaders, &e->s, NULL);
+}
+
+static void do_free(struct xi_entry *e)
+{
+    struct xi_sessions *m = e->m;
+
+    xi_names_drop_id(m, e);
+    if (e->prev != NULL)
+        e->prev->next = e->next;
+    else
+        m->first = e->next;
+    if (e->next != NULL)
+        e->next->prev = e->prev;
+    else
+        m->last = e->prev;
+    m->count--;
+    xi_session_put(&e->s);
+}
+
+static void perform(struct xi_entry *e, uint32_t acts)
+{
+    static void (*const what[])(struct xi_entry *) = {
+        do_stop_timers,   do_quarantine,    do_hold_queue,   do_close_queue,  do_fail_queue,
+        do_open_queue,    do_first_variant, do_next_variant, do_spawn,        do_send_load,
+        do_stop_host,     do_start_backoff, do_start_drain,  do_start_stable, do_notify_ready,
+        do_notify_failed, do_notify_gone,   do_free};
+    unsigned i;
+
+    for (i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
+        if (acts & (1u << i))
+            what[i](e);
+    }
+}
+
+/* ---- feeding ---- */
+
+static void keep_crash_times(struct xi_entry *e, unsigned before)
+{
+    unsigned now = e->fsm.crashes;
+
+    if (now > before && e->n_crash_times < sizeof(e->crash_at_ms) / sizeof(e->crash_at_ms[0]))
+        e->crash_at_ms[e->n_crash_times++] = xi_now_ms();
+    if (now < before) {
+        unsigned drop = e->n_crash_times > now ? e->n_crash_times - now : 0;
+
+        memmove(e->crash_at_ms, e->crash_at_ms + drop,
+                (e->n_crash_times - drop) * sizeof(e->crash_at_ms[0]));
+        e->n_crash_times -= drop;
+    }
+}
+
+static void step(struct xi_entry *e, const struct xi_fsm_input *input)
+{
+    struct xi_fsm_input in = *input;
+    unsigned crashes = e->fsm.crashes;
+    uint32_t acts;
+
+    in.busy = xi_pool_busy(&e->s);
+    acts = xi_fsm_feed(&e->fsm, &in);
+    e->s.state = e->fsm.state;
+    keep_crash_times(e, crashes);
+    if (e->s.state == XI_SESSION_DRAINING || e->s.state == XI_SESSION_GONE)
+        xi_names_drop_name(e->m, e);
+    perform(e, acts);
+}
+
+/* Events that come while another one is served wait until its actions are done. */
+void xi_entry_feed_input(struct xi_entry *e, const struct xi_fsm_input *input)
+{
+    XI_ASSERT(e->n_pending < XI_PENDING_MAX);
+    e->pending[e->n_pending++] = *input;
+    if (e->feeding)
+        return;
+    e->feeding = 1;
+    xi_session_get(&e->s);
+    while (e->n_pending > 0) {
+        struct xi_fsm_input in = e->pending[0];
+
+        e->n_pending--;
+        memmove(e->pending, e->pending + 1, e->n_pending * sizeof(in));
+        step(e, &in);
+    }
+    e->feeding = 0;
+    xi_session_put(&e->s);
+}
+
+void xi_entry_feed(struct xi_entry *e, enum xi_fsm_event event)
+{
+    xi_entry_feed_input(e, &(struct xi_fsm_input){.event = event});
+}

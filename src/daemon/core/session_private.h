@@ -1,0 +1,96 @@
+/* session_private.h: the inside of the session manager. Loop thread.
+ *
+ *   session_fsm.c      the rules, pure
+ *   session_names.c    lookup by name and id, ids that have ended
+ *   session_manager.c  load, unload, find: what callers ask
+ *   session_host.c     does what the rules say: hosts, timers, notices */
+#ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
+#define XI_DAEMON_CORE_SESSION_PRIVATE_H
+
+#include "daemon/core/pool_private.h"
+#include "daemon/core/session_fsm.h"
+#include "daemon/core/variants.h"
+
+#define XI_NAME_BUCKETS      2048u /* a power of two, twice the sessions */
+#define XI_ENDED_MAX         1024u
+#define XI_WAITERS_MAX       256u
+#define XI_PENDING_MAX       16u
+#define XI_BACKOFF_FIRST_MS  100u
+#define XI_BACKOFF_MAX_MS    10000u
+#define XI_STABLE_MS         30000u
+#define XI_HOST_GRACE_MS     1000u
+#define XI_LOAD_SILENCE_MS   300000u /* a load that reports nothing for so long hangs */
+#define XI_CONTEXT_SMALL_MAX (64 * XI_MIB)
+
+struct xi_waiter {
+    xi_session_cb cb;
+    void *ctx;
+    struct xi_waiter *next;
+};
+
+struct xi_waiters {
+    struct xi_waiter *head, **tail;
+    uint32_t n;
+};
+
+struct xi_entry {
+    struct xi_session s; /* first: callers hold this */
+    struct xi_sessions *m;
+    struct xi_session_fsm fsm;
+    struct xi_fsm_input pending[XI_PENDING_MAX];
+    uint32_t n_pending;
+    int feeding;
+    struct xi_variant_choice *choices;
+    uint32_t n_choices, at;
+    char link_dir[512], cache_dir[512];
+    uv_timer_t timer; /* back-off, load silence, stability or drain: never two at once */
+    uint64_t crash_at_ms[256];
+    uint32_t n_crash_times;
+    char exit_reason[160];
+    struct xi_waiters loaders, unloaders;
+    struct xi_entry *by_name, *by_id; /* next in the bucket */
+    int named;
+    struct xi_entry *prev, *next; /* all, newest last */
+};
+
+struct xi_sessions {
+    uv_loop_t *loop;
+    struct xi_sessions_config config;
+    struct xi_shm *shm;
+    struct xi_store *store;
+    struct xi_pool *pool;
+    const struct xi_engine_record *engines;
+    uint32_t n_engines;
+    struct xi_entry *first, *last;
+    uint32_t count; /* not GONE */
+    uint32_t alive; /* not yet freed */
+    uint32_t next_number;
+    int closing;
+    struct xi_entry *names[XI_NAME_BUCKETS], *ids[XI_NAME_BUCKETS];
+    char ended[XI_ENDED_MAX][XI_UUID_TEXT + 1];
+    uint32_t next_ended;
+};
+
+static inline struct xi_entry *xi_entry_of(struct xi_session *s)
+{
+    return (struct xi_entry *)(void *)s;
+}
+
+/* ---- names ---- */
+void xi_names_add(struct xi_sessions *m, struct xi_entry *e);
+void xi_names_drop_name(struct xi_sessions *m, struct xi_entry *e); /* fine when it has none */
+void xi_names_drop_id(struct xi_sessions *m, struct xi_entry *e);   /* remembers it as ended */
+struct xi_entry *xi_names_find(struct xi_sessions *m, const char *tenant, const char *name);
+/* The one whose name differs in case only, or the same. */
+struct xi_entry *xi_names_twin(struct xi_sessions *m, const char *tenant, const char *name);
+struct xi_entry *xi_ids_find(struct xi_sessions *m, const char *id);
+int xi_ids_ended(const struct xi_sessions *m, const char *id);
+
+/* ---- life ---- */
+void xi_entry_feed(struct xi_entry *e, enum xi_fsm_event event);
+void xi_entry_feed_input(struct xi_entry *e, const struct xi_fsm_input *input);
+enum xi_rc xi_waiters_add(struct xi_waiters *w, xi_session_cb cb, void *ctx,
+                          struct xi_err *err) XI_MUST_CHECK;
+void xi_waiters_tell(struct xi_waiters *w, const struct xi_session *view, const struct xi_err *err);
+
+#endif
