@@ -9,7 +9,7 @@
 
 #include "base/status.h"
 
-#define XI_UNKNOWN (-1.0)
+#define XI_UNKNOWN     (-1.0)
 #define XI_THERMAL_MAX 16
 
 struct xi_thermal {
@@ -20,23 +20,26 @@ struct xi_thermal {
 struct xi_resources {
     uint64_t sampled_at_ms; /* monotonic; 0: not yet */
     char cpu_model[96];
-    uint32_t cores;         /* that this process may use (affinity, cgroup quota) */
-    double cpu_load;        /* 0..1 of those */
+    uint32_t cores;  /* that this process may use (affinity, cgroup quota) */
+    double cpu_load; /* 0..1, of the processors this process may run on */
     double load_1m;
     double memory_total_bytes, memory_available_bytes; /* cgroup limit respected */
     double daemon_rss_bytes;
     uint32_t n_thermal;
     struct xi_thermal thermal[XI_THERMAL_MAX];
-    double max_celsius;     /* of all zones */
+    double max_celsius; /* of all zones */
     double cpu_mhz;
+    uint64_t cpu_busy_ticks, cpu_all_ticks; /* of the last reading: cpu_load is the difference */
 };
 
 struct xi_monitor;
 /* root: "" in life, a directory that holds proc/ and sys/ in tests. */
 struct xi_monitor *xi_monitor_new(uv_loop_t *loop, const char *root, unsigned interval_ms);
-void xi_monitor_free(struct xi_monitor *m);
+void xi_monitor_free(struct xi_monitor *m); /* memory goes when the loop has turned; NULL is fine */
+/* Never NULL; all unknown until the first reading is there (sampled_at_ms 0). */
 const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m);
-/* One synchronous reading (start-up, tests). */
+/* One synchronous reading (start-up, tests). Zero *inout before the first: what it holds of the
+ * last one gives cpu_load. Any thread; a millisecond or so. */
 void xi_resources_read(const char *root, struct xi_resources *inout);
 
 #endif

@@ -1,0 +1,110 @@
+#define _GNU_SOURCE
+#include "daemon/core/resource_monitor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/status.h"
+
+struct xi_monitor {
+    uv_timer_t timer;
+    uv_work_t work;
+    char *root;
+    unsigned interval_ms;
+    int working, closing, timer_closed;
+    struct xi_resources reading; /* the pool's while working */
+    struct xi_resources latest;
+};
+
+static void free_when_quiet(struct xi_monitor *m)
+{
+    if (m->working || !m->timer_closed)
+        return;
+    free(m->root);
+    free(m);
+}
+
+static void read_on_pool(uv_work_t *work)
+{
+    struct xi_monitor *m = work->data;
+
+    xi_resources_read(m->root, &m->reading);
+}
+
+static void have_read(uv_work_t *work, int status)
+{
+    struct xi_monitor *m = work->data;
+
+    m->working = 0;
+    if (status == 0)
+        m->latest = m->reading;
+    if (m->closing)
+        free_when_quiet(m);
+}
+
+/* A reading that takes longer than the interval (a dying sensor bus) skips turns. */
+static void on_tick(uv_timer_t *timer)
+{
+    struct xi_monitor *m = timer->data;
+
+    if (m->working)
+        return;
+    m->working = uv_queue_work(timer->loop, &m->work, read_on_pool, have_read) == 0;
+}
+
+static void clear(struct xi_resources *r)
+{
+    *r = (struct xi_resources){.cores = 1,
+                               .cpu_load = XI_UNKNOWN,
+                               .load_1m = XI_UNKNOWN,
+                               .memory_total_bytes = XI_UNKNOWN,
+                               .memory_available_bytes = XI_UNKNOWN,
+                               .daemon_rss_bytes = XI_UNKNOWN,
+                               .max_celsius = XI_UNKNOWN,
+                               .cpu_mhz = XI_UNKNOWN};
+}
+
+struct xi_monitor *xi_monitor_new(uv_loop_t *loop, const char *root, unsigned interval_ms)
+{
+    struct xi_monitor *m = calloc(1, sizeof *m);
+    char *copy = strdup(root);
+
+    if (m == NULL || copy == NULL) {
+        free(m);
+        free(copy);
+        return NULL;
+    }
+    m->root = copy;
+    m->interval_ms = interval_ms;
+    m->work.data = m;
+    clear(&m->latest);
+    clear(&m->reading);
+    XI_ASSERT(uv_timer_init(loop, &m->timer) == 0);
+    m->timer.data = m;
+    XI_ASSERT(uv_timer_start(&m->timer, on_tick, 0, interval_ms) == 0);
+    return m;
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct xi_monitor *m = handle->data;
+
+    m->timer_closed = 1;
+    free_when_quiet(m);
+}
+
+void xi_monitor_free(struct xi_monitor *m)
+{
+    if (m == NULL)
+        return;
+    m->closing = 1;
+    if (m->working)
+        (void)uv_cancel((uv_req_t *)&m->work); /* one that runs ends by itself */
+    uv_close((uv_handle_t *)&m->timer, on_timer_closed);
+}
+
+const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m)
+{
+    return &m->latest;
+}
