@@ -44,12 +44,12 @@ enum xi_engine_log_level { XI_ENGINE_DEBUG = 0, XI_ENGINE_INFO = 1, XI_ENGINE_WA
 #define XI_ENGINE_MAX_FORMATS 16
 
 struct xi_engine_device {
-    uint32_t kind;     /* enum xi_device_kind */
+    uint32_t kind;      /* enum xi_device_kind */
     uint32_t exclusive; /* 1: all sessions of this device must share one host */
-    char id[32];       /* what load's device option takes: "CPU", "GPU.0" */
-    char name[96];     /* for people */
+    char id[32];        /* what load's device option takes: "CPU", "GPU.0" */
+    char name[96];      /* for people */
     uint64_t memory_total_bytes, memory_free_bytes; /* 0: unknown */
-    uint64_t context_bytes; /* what one host costs on it before any model */
+    uint64_t context_bytes;                         /* what one host costs on it before any model */
 };
 
 /* What probe found. The caller zeroes it and sets size. */
@@ -57,7 +57,7 @@ struct xi_engine_probe {
     uint32_t size;
     uint32_t n_devices, n_formats;
     uint32_t max_rank;
-    char version[64]; /* of the vendor's library */
+    char version[64];  /* of the vendor's library */
     char missing[256]; /* NOT_PRESENT: what was searched, in words, and how to get it */
     char formats[XI_ENGINE_MAX_FORMATS][24]; /* as manifests name them: "onnx", "tflite", … */
     struct xi_engine_device devices[XI_ENGINE_MAX_DEVICES];
@@ -91,12 +91,12 @@ struct xi_engine_key {
 /* Zero or NULL: the engine's default. */
 struct xi_engine_options {
     uint32_t size;
-    uint32_t threads;        /* intra-op threads of one request; the host passes 1 by default */
-    uint32_t streams;        /* requests that will run at once */
+    uint32_t threads; /* intra-op threads of one request; the host passes 1 by default */
+    uint32_t streams; /* requests that will run at once */
     uint32_t n_keys;
-    const char *device;      /* id of a probed device */
-    const char *precision;   /* "f32", "f16", "bf16", "i8"; always set by the host */
-    const char *cache_dir;   /* writable during load only */
+    const char *device;                 /* id of a probed device */
+    const char *precision;              /* "f32", "f16", "bf16", "i8"; always set by the host */
+    const char *cache_dir;              /* writable during load only */
     const struct xi_tensor *max_shapes; /* one per input (data NULL) or NULL */
     uint32_t n_max_shapes;
     uint32_t reserved;
@@ -106,13 +106,13 @@ struct xi_engine_options {
 /* One input or output of a model. Borrowed until unload. */
 struct xi_port {
     uint32_t size;
-    uint32_t dtype; /* enum xi_dtype */
-    int32_t rank;   /* -1: unknown */
-    uint32_t alignment; /* bytes wanted of bound memory, 0: none */
+    uint32_t dtype;            /* enum xi_dtype */
+    int32_t rank;              /* -1: unknown */
+    uint32_t alignment;        /* bytes wanted of bound memory, 0: none */
     int64_t dims[XI_MAX_RANK]; /* -1: dynamic */
-    const char *name;   /* may be "" */
-    const char *layout; /* "NHWC" …, may be "" */
-    float scale;        /* quantisation; 0: none */
+    const char *name;          /* may be "" */
+    const char *layout;        /* "NHWC" …, may be "" */
+    float scale;               /* quantisation; 0: none */
     int32_t zero_point;
 };
 

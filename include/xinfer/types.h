@@ -35,10 +35,10 @@ enum xi_memory {
 
 /* A dense row-major tensor. Never owns its bytes: the holder of the struct says who does. */
 struct xi_tensor {
-    uint32_t size;  /* sizeof(struct xi_tensor) of whoever filled it in */
-    uint32_t dtype; /* enum xi_dtype */
+    uint32_t size;   /* sizeof(struct xi_tensor) of whoever filled it in */
+    uint32_t dtype;  /* enum xi_dtype */
     uint32_t memory; /* enum xi_memory */
-    int32_t rank;   /* 0..XI_MAX_RANK; 0 is a scalar */
+    int32_t rank;    /* 0..XI_MAX_RANK; 0 is a scalar */
     int64_t dims[XI_MAX_RANK];
     void *data;
     uint64_t bytes; /* of data, padding excluded */
