@@ -143,6 +143,7 @@ static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *er
 
 void xi_exchange_head(struct xi_exchange *x)
 {
+    struct xi_conn *c = x->conn;
     char allow[64] = "";
     struct xi_err err = {0};
 
@@ -155,11 +156,11 @@ void xi_exchange_head(struct xi_exchange *x)
     x->stream.body_limit = x->route->body_limit;
     if (x->route->begin != NULL)
         x->route->begin(x);
-    if (x->answered || x->route->body == XI_TAKES_OWN)
+    if (c->x != x || x->answered) /* an answer that was written at once has ended the exchange */
         return;
     if (x->route->body == XI_TAKES_TEXT)
         xi_body_text(x);
-    else if (x->route->body == XI_TAKES_SLOT && x->stream.sink == NULL && !x->waiting)
+    else if (x->route->body == XI_TAKES_SLOT && x->route->begin == NULL)
         xi_body_slot(x, 0);
 }
 

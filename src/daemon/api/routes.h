@@ -35,7 +35,8 @@ struct xi_route {
     enum xi_body_kind body;
     uint64_t body_limit;
     unsigned types;
-    /* The head has passed the gate (OWN: must set a sink, pause, or answer). May be NULL. */
+    /* The head has passed the gate. SLOT: calls xi_body_slot or answers; OWN: sets a sink or
+     * answers. May be NULL. */
     void (*begin)(struct xi_exchange *x);
     void (*full)(struct xi_exchange *x); /* OWN: the sink is full */
     void (*run)(struct xi_exchange *x);  /* the body is complete */
