@@ -28,8 +28,13 @@ void xi_place_bad(const struct xi_place *p, const char *key, const char *fmt, ..
 
 void xi_place_keys(const struct xi_place *p, const char *const *known)
 {
+    const char *key;
+    json_t *value;
+
     if (!xi_place_failed(p))
         p->reading->rc = xi_json_known_keys(p->obj, p->path, known, p->reading->err);
+    json_object_foreach(p->obj, key, value) if (json_is_null(value) && strncmp(key, "x-", 2) != 0)
+        xi_place_bad(p, key, "is null: leave it out");
 }
 
 static int is_printable(const char *text)

@@ -27,6 +27,7 @@ struct xi_place {
 int xi_place_failed(const struct xi_place *p);
 /* EPACKAGE "path.key …" unless something failed before. */
 void xi_place_bad(const struct xi_place *p, const char *key, const char *fmt, ...) XI_PRINTF(3, 4);
+/* Every key is known or starts with "x-", none is null. */
 void xi_place_keys(const struct xi_place *p, const char *const *known);
 
 /* Printable UTF-8 of 1..max_bytes; NULL when absent. */

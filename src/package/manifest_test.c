@@ -141,6 +141,7 @@ static const struct change changes[] = {
     {"2.0.0-rc.1", "2.0", "no semantic version", NULL},
     {"\"description\":\"d\"", "\"description\":\"a\\u0007b\"", "control character", NULL},
     {"\"authors\":[\"A\",\"B\"]", "\"authors\":[\"A\",\"A\"]", "has \"A\" twice", NULL},
+    {"\"license\":\"Apache-2.0\"", "\"license\":null", "license is null", NULL},
     {"\"authors\":[\"A\",\"B\"]", "\"authors\":\"A\"", "authors must be an array", NULL},
     {"000000ff", "000000FF", "64 lower-case hexadecimal", NULL},
     {"\"path\":\"variants/a.onnx\"", "\"path\":\"../a.onnx\"", "\"..\"", NULL},

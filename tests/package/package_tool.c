@@ -1,6 +1,7 @@
 /* package_tool: the package room on files, for tests that mutate packages.
  *   package_tool verify FILE | install FILE DIR | inspect FILE | json FILE
  *   package_tool pack RECIPE OUT [SOURCES] | bare FILE OUT
+ *   package_tool manifests FILE...      one line each: OK, or the refusal
  * Prints what was asked, or "CODE message" on stderr and exits 1. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -144,6 +145,23 @@ static enum xi_rc pack_file(int bare, char **argv, struct xi_err *err)
     return rc;
 }
 
+static enum xi_rc manifests(int argc, char **argv)
+{
+    for (int i = 2; i < argc; i++) {
+        struct xi_err err = {0};
+        struct xi_manifest *m = NULL;
+        struct xi_str text;
+        xi_str_init(&text, XI_MANIFEST_MAX);
+        enum xi_rc rc = read_text(argv[i], &text, &err);
+        if (rc == XI_OK)
+            rc = xi_manifest_parse(xi_str_text(&text), text.len, &m, &err);
+        (void)printf("%s %s\n", xi_rc_name(rc), err.msg);
+        xi_manifest_free(m);
+        xi_str_fini(&text);
+    }
+    return XI_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct xi_err err = {0};
@@ -154,6 +172,8 @@ int main(int argc, char **argv)
     (void)xi_fail(&err, rc, "see the head of package_tool.c");
     if (strcmp(verb, "verify") == 0)
         rc = verify(fd, &err);
+    else if (strcmp(verb, "manifests") == 0)
+        rc = manifests(argc, argv);
     else if (strcmp(verb, "install") == 0 && argc > 3)
         rc = install(fd, argv[3], &err);
     else if (strcmp(verb, "inspect") == 0 || strcmp(verb, "json") == 0)
