@@ -7,6 +7,7 @@
 
 #define XI_LANE_RING_BYTES    (256u * 1024u)
 #define XI_LANE_IN_FLIGHT_MAX (2 * XI_BATCH_MAX)
+#define XI_HOST_OUTPUTS_MAX   256 /* output segments of one host */
 #define XI_HOST_LOG_LINE      512
 /* More of these in a second is a flood, and ends the host. */
 #define XI_HOST_MESSAGES_PER_S    1000

@@ -73,10 +73,13 @@ void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why)
     (void)uv_timer_start(&host->grace, on_grace, grace_ms, 0);
 }
 
+/* A host that crashed while it was being told to go did crash. */
 static void describe_exit(const struct xi_host *host, struct xi_host_exit *why)
 {
-    why->killed = host->killed;
-    if (host->why[0] != '\0' && (host->killed || why->signal == SIGKILL))
+    int as_told = why->signal == SIGKILL || (host->killed && why->exit_code == 0);
+
+    why->killed = host->killed && (as_told || host->lied);
+    if (host->why[0] != '\0' && (as_told || host->lied))
         (void)snprintf(why->reason, sizeof why->reason, "%s", host->why);
     else if (why->signal != 0)
         (void)snprintf(why->reason, sizeof why->reason, "ended by SIG%s",

@@ -14,11 +14,10 @@ enum xi_rc xi_host_send(struct xi_host *host, void *message, enum xi_msg_type ty
         return xi_fail(err, XI_EHOST, "host has ended");
     xi_msg_head_set(message, type, (uint32_t)bytes);
     enum xi_rc rc = xi_message_send(host->control_fd, message, bytes, fds, n_fds, err);
-    if (rc == XI_EAGAIN) {
-        xi_host_give_up(host, "did not read its control socket");
-        return xi_fail(err, XI_EHOST, "host does not read its control socket");
-    }
-    return rc;
+    if (rc == XI_OK)
+        return XI_OK;
+    xi_host_give_up(host, rc == XI_EAGAIN ? "did not read its control socket" : err->msg);
+    return xi_fail(err, XI_EHOST, "host cannot be told: it does not read, or has gone");
 }
 
 /* ---- segments ---- */
@@ -98,7 +97,8 @@ static enum xi_rc grant(struct xi_host *host, uint32_t lane, uint64_t bytes, str
 {
     struct xi_segment *s;
 
-    if (bytes == 0 || bytes > host->output_limit_bytes - host->output_bytes)
+    if (bytes == 0 || bytes > host->output_limit_bytes - host->output_bytes ||
+        host->n_outputs >= XI_HOST_OUTPUTS_MAX)
         return xi_fail(err, XI_EBUDGET, "output memory is used up");
     if (grow((void **)&host->outputs, &host->cap_outputs, host->n_outputs, sizeof *host->outputs) !=
         0)
@@ -111,6 +111,7 @@ static enum xi_rc grant(struct xi_host *host, uint32_t lane, uint64_t bytes, str
         xi_segment_put(s);
         return rc;
     }
+    xi_fd_close(&s->fd); /* the mapping is all that is needed from here on */
     host->outputs[host->n_outputs++] = s;
     host->output_bytes += s->map.bytes;
     return XI_OK;
