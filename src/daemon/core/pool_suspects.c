@@ -21,7 +21,7 @@ enum xi_crash_blame xi_pool_host_gone(struct xi_session *s, int wanted, const ch
 {
     struct xi_queue *q = s->queue;
     struct xi_request *guilty = wanted ? NULL : culprit(q);
-    enum xi_crash_blame blame = XI_BLAME_MODEL;
+    enum xi_crash_blame blame = q->answered > 0 ? XI_BLAME_LATER : XI_BLAME_MODEL;
 
     all_lanes_free(q);
     q->alone = 0;

@@ -6,7 +6,8 @@ void xi_fsm_init(struct xi_session_fsm *fsm, unsigned crash_limit)
 
     *fsm = (struct xi_session_fsm){.state = XI_SESSION_LOADING,
                                    .phase = XI_PHASE_NONE,
-                                   .crash_limit = (uint8_t)(limit > 200 ? 200 : limit)};
+                                   .crash_limit =
+                                       (uint16_t)(limit > XI_CRASHES_MAX ? XI_CRASHES_MAX : limit)};
 }
 
 int xi_fsm_has_host(const struct xi_session_fsm *fsm)
@@ -51,8 +52,8 @@ static uint32_t crashed(struct xi_session_fsm *fsm, enum xi_crash_blame blame)
     if (blame != XI_BLAME_ONLY_REQUEST && ++fsm->crashes >= fsm->crash_limit)
         return XI_ACT_QUARANTINE | failed(fsm, XI_PHASE_NONE);
     if (blame != XI_BLAME_MODEL)
-        fsm->step = 0; /* explained, and so was the crash that made it a suspect */
-    else if (fsm->step < 20)
+        fsm->step = 0; /* a guilty request explains the crash that made it a suspect, too */
+    if (blame <= XI_BLAME_LATER && fsm->step < 20)
         fsm->step++;
     fsm->state = XI_SESSION_LOADING;
     fsm->phase = XI_PHASE_BACKOFF;

@@ -19,13 +19,15 @@ enum xi_host_phase {
     XI_PHASE_BACKOFF   /* it crashed; TIMER comes */
 };
 
+#define XI_CRASHES_MAX 1000 /* a crash limit over this is this */
+
 struct xi_session_fsm {
     enum xi_session_state state;
     enum xi_host_phase phase;
-    uint8_t crashes;     /* in the window */
-    uint8_t crash_limit; /* so many of them quarantine the session (≥ 1) */
-    uint8_t step;        /* of the back-off; 0 and 1 wait as short */
-    uint8_t proven;      /* this variant was READY once */
+    uint16_t crashes;     /* in the window */
+    uint16_t crash_limit; /* so many of them quarantine the session (≥ 1) */
+    uint8_t step;         /* of the back-off; 0 and 1 wait as short */
+    uint8_t proven;       /* this variant was READY once */
 };
 
 enum xi_fsm_event {
@@ -48,7 +50,8 @@ enum xi_fsm_event {
 /* Whose fault an exit was, as the pool sees it. */
 enum xi_crash_blame {
     XI_BLAME_MODEL = 0,   /* unknown, so the model's: counts, and back-off grows */
-    XI_BLAME_REQUEST,     /* one request, found guilty alone: counts, back-off begins anew */
+    XI_BLAME_LATER,       /* the same, but this host had answered: counts, back-off begins anew */
+    XI_BLAME_REQUEST,     /* one request, found guilty alone: counts, nothing grows */
     XI_BLAME_ONLY_REQUEST /* the same, and others were answered meanwhile: does not count */
 };
 

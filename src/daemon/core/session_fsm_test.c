@@ -254,7 +254,7 @@ static void feed(struct explorer *x, uint32_t from, struct world w, struct xi_fs
             fsm.crashes == was_crashing || (acts & ~x->left_out & XI_ACT_QUARANTINE) != 0));
     w.state = (uint8_t)fsm.state;
     w.phase = (uint8_t)fsm.phase;
-    w.crashes = fsm.crashes;
+    w.crashes = (uint8_t)fsm.crashes;
     w.step = fsm.step;
     w.proven = fsm.proven;
     if (in.event == XI_EV_LOAD)
@@ -585,6 +585,11 @@ static void backoff_grows_and_begins_anew(void **state)
     (void)xi_fsm_feed(&fsm, &(struct xi_fsm_input){.event = XI_EV_STABLE});
     (void)crash(&fsm, XI_BLAME_MODEL);
     assert_int_equal(fsm.step, 1);
+    for (i = 0; i < 5; i++) { /* it does its work between crashes */
+        bring_up(&fsm, XI_EV_TIMER);
+        assert_true(crash(&fsm, XI_BLAME_LATER) & XI_ACT_HOLD_QUEUE);
+        assert_int_equal(fsm.step, 1);
+    }
 }
 
 static void crashes_in_the_window_quarantine(void **state)

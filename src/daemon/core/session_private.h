@@ -44,7 +44,7 @@ struct xi_entry {
     uint32_t n_choices, at;
     char link_dir[512], cache_dir[512];
     uv_timer_t timer; /* back-off, load silence, stability or drain: never two at once */
-    uint64_t crash_at_ms[256];
+    uint64_t crash_at_ms[XI_CRASHES_MAX];
     uint32_t n_crash_times;
     char exit_reason[160];
     struct xi_waiters loaders, unloaders;
