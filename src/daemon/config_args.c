@@ -64,7 +64,7 @@ void xi_config_help(struct xi_str *out)
     xi_str_puts(out, intro);
     for (const struct xi_config_key *k = xi_config_keys; k->key != NULL; k++)
         if (k->flag != NULL && k->kind == XI_CONFIG_SWITCH)
-            help_row(out, k->flag, NULL, "Off, where the default is on:", k->help);
+            help_row(out, k->flag, NULL, k->operand, "only to look for a fault");
         else if (k->flag != NULL)
             help_row(out, k->flag, k->operand, k->help, standard_line(k, line, sizeof line));
     for (int i = 0; i < N_ACTIONS; i++)
@@ -162,11 +162,12 @@ static enum xi_rc take_operand(struct args *a, const char *flag, const char *ope
 static enum xi_rc take_setting(struct args *a, const struct xi_config_key *key, struct xi_err *err)
 {
     const char *text = NULL;
-    enum xi_rc rc = take_operand(a, key->flag, key->operand, &text, err);
+    int is_switch = key->kind == XI_CONFIG_SWITCH;
+    enum xi_rc rc = take_operand(a, key->flag, is_switch ? NULL : key->operand, &text, err);
 
     if (rc != XI_OK)
         return rc;
-    if (key->kind == XI_CONFIG_SWITCH) {
+    if (is_switch) {
         a->c->sandbox = 0; /* the only switch there is: --no-sandbox */
         return XI_OK;
     }

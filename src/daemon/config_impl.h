@@ -19,7 +19,7 @@ enum xi_config_kind {
 struct xi_config_key {
     const char *key;     /* in config.json */
     const char *flag;    /* "--listen"; NULL: file only */
-    const char *operand; /* what help shows behind the flag; NULL: the flag is the value */
+    const char *operand; /* what help shows behind the flag; of a switch: what its flag does */
     enum xi_config_kind kind;
     size_t offset, room, count;
     uint64_t min, max;

@@ -333,6 +333,18 @@ static void on_timeout(uv_timer_t *timer)
     xi_host_stop(u->host, 0, "unpacking took too long");
 }
 
+/* It ended without a word. 127 is how a program that can't be started ends. */
+static void explain_exit(const struct xi_host_exit *why, struct xi_err *err)
+{
+    if (why->exit_code == 127 && !why->killed) {
+        (void)xi_fail(err, XI_EHOST, "the program that unpacks packages can't be started");
+        (void)xi_hint(err, "is xInfer installed whole? `xinferd --check-config` looks");
+        return;
+    }
+    (void)xi_fail(err, XI_EPACKAGE, "the process that unpacked it %s", why->reason);
+    (void)xi_hint(err, "the daemon is unharmed; `xinfer inspect FILE` looks at the package");
+}
+
 static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit *why)
 {
     struct xi_upload *u = ctx;
@@ -343,11 +355,8 @@ static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit
         upload_free(u);
         return;
     }
-    if (u->host_err.rc == XI_OK && !u->unpacked) {
-        (void)xi_fail(&u->host_err, XI_EPACKAGE, "the process that unpacked it %s", why->reason);
-        (void)xi_hint(&u->host_err,
-                      "the daemon is unharmed; `xinfer inspect` checks the file here");
-    }
+    if (u->host_err.rc == XI_OK && !u->unpacked)
+        explain_exit(why, &u->host_err);
     xi_host_free(host);
     if (u->host_err.rc != XI_OK)
         finish(u, &u->host_err);
