@@ -3,7 +3,9 @@ and leaves nothing that could run. Drives build/test/package_tool, which needs n
 import hashlib
 import json
 import os
+import resource
 import shutil
+import signal
 import struct
 import subprocess
 import zipfile
@@ -288,6 +290,34 @@ def test_install_does_not_follow_or_overwrite(tmp_path):
     (staging / "1").symlink_to(victim)
     assert refused(tool("install", write(tmp_path, archive(good_entries())), staging)) in ("EIO", "EDISK")
     assert victim.read_text() == "safe"
+
+
+def test_no_room_left(tmp_path):
+    """The disk fills while a package is staged (here: a limit on the size of files)."""
+    staging = tmp_path / "staging"
+    staging.mkdir()
+    path = write(tmp_path, archive(good_entries()))
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100))
+
+    said = subprocess.run([TOOL, "install", path, staging], capture_output=True, text=True,
+                          preexec_fn=limit, timeout=60)
+    assert refused(said, "installing the package") in ("EDISK", "EIO")
+
+
+def test_a_package_that_shrinks_while_it_is_read(tmp_path):
+    """The reader may refuse or finish, depending on who was first, but never fault."""
+    data = archive(good_entries() + [])
+    path = write(tmp_path, data)
+    for size in range(0, len(data), 1500):
+        path.write_bytes(data)
+        reader = subprocess.Popen([TOOL, "verify", path], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                                  text=True)
+        os.truncate(path, size)
+        out, err = reader.communicate(timeout=60)
+        assert reader.returncode in (0, 1) and "Sanitizer" not in err, (reader.returncode, err)
 
 
 def test_a_source_that_is_another_file(tmp_path):
