@@ -409,12 +409,14 @@ static void read_decimal(const char *p, const char *end, struct decimal *d)
             d->exponent += read_exponent(p + 1, end);
             return;
         }
-        if (d->mantissa > (UINT64_MAX - 9) / 10) {
+        uint64_t m;
+        if (__builtin_mul_overflow(d->mantissa, 10ull, &m) ||
+            __builtin_add_overflow(m, (uint64_t)(*p - '0'), &m)) {
             d->exact = d->exact && *p == '0';
             d->exponent += !fraction;
             continue;
         }
-        d->mantissa = d->mantissa * 10 + (uint64_t)(*p - '0');
+        d->mantissa = m;
         d->exponent -= fraction;
     }
 }
