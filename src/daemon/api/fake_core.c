@@ -202,7 +202,7 @@ static void output(struct run *run, uint32_t i, struct xi_part part, const void 
 {
     run->segments[i].map.base = malloc(n ? n : 1);
     memcpy(run->segments[i].map.base, bytes, n);
-    part.mem.bytes = n;
+    part.mem = (struct xi_mem_ref){.bytes = n};
     run->reply.parts[i] = part;
     /* A heap copy that release frees. */
     run->reply.segments[i] = malloc(sizeof run->segments[i]);
