@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,6 +23,46 @@ static const struct fixture night = {
     .path = {"manifest.json", "variants/cpu/model.ref", "assets/labels.txt"},
     .content = {"{\"xpkg\":1}", "abc", "cat\ndog\n"},
 };
+
+/* The disk as the linker's --wrap hands it to us: what was called, and where it becomes full. */
+static struct {
+    char calls[256]; /* f: a file made durable, r: renamed, d: a folder made durable */
+    size_t n;
+    int full_at; /* this call fails with ENOSPC; -1: none */
+} disk = {.full_at = -1};
+
+static int disk_call(char what)
+{
+    if (disk.n < sizeof disk.calls - 1)
+        disk.calls[disk.n] = what;
+    if ((int)disk.n++ != disk.full_at)
+        return 0;
+    errno = ENOSPC;
+    return -1;
+}
+
+static void disk_reset(int full_at)
+{
+    memset(&disk, 0, sizeof disk);
+    disk.full_at = full_at;
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+    struct stat st;
+
+    assert_int_equal(fstat(fd, &st), 0);
+    return disk_call(S_ISDIR(st.st_mode) ? 'd' : 'f') == 0 ? __real_fsync(fd) : -1;
+}
+
+int __real_renameat(int from_dir, const char *from, int to_dir, const char *to);
+int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to);
+int __wrap_renameat(int from_dir, const char *from, int to_dir, const char *to)
+{
+    return disk_call('r') == 0 ? __real_renameat(from_dir, from, to_dir, to) : -1;
+}
 
 struct opened {
     struct xi_store_disk disk;
@@ -101,6 +142,65 @@ static void installs(void **state)
     xi_record_fini(&r);
     close_store(&o);
     fixture_dir_remove(dir);
+}
+
+/* What a power cut needs: no name before its bytes, no row before the names. The catalogue's own
+ * syncs come behind, in SQLite. */
+static void durable_in_this_order(void **state)
+{
+    char dir[64];
+    struct xi_package_record r = fixture_record(&night), got = {0};
+    int existed;
+
+    (void)state;
+    fixture_dir(dir);
+    struct opened o = open_store(dir);
+    stage(&o, &night, &r);
+    struct xi_install_commit in = plan(&o, &r);
+    disk_reset(-1);
+    assert_int_equal(xi_install_commit(&in, &got, &existed, NULL), XI_OK);
+    /* Three files, their three folders (the digests begin differently), the folder of those. */
+    assert_string_equal(disk.calls, "frfrfrdddd");
+    xi_record_fini(&got);
+    xi_record_fini(&r);
+    close_store(&o);
+    fixture_dir_remove(dir);
+}
+
+static void a_full_disk_installs_nothing(void **state)
+{
+    int call = 0;
+    enum xi_rc rc = XI_EDISK;
+
+    (void)state;
+    for (; rc != XI_OK; call++) {
+        char dir[64];
+        struct xi_err err = {0};
+        struct xi_package_record r = fixture_record(&night), got = {0};
+        int existed;
+        fixture_dir(dir);
+        struct opened o = open_store(dir);
+        stage(&o, &night, &r);
+        struct xi_install_commit in = plan(&o, &r);
+        disk_reset(call);
+        rc = xi_install_commit(&in, &got, &existed, &err);
+        disk_reset(-1);
+        xi_record_fini(&got);
+        if (rc != XI_OK) {
+            assert_int_equal(rc, XI_EDISK);
+            assert_non_null(strstr(err.msg, "No space left on device"));
+            assert_non_null(strstr(err.msg, "bytes are free"));
+            assert_int_equal(listed(&o), 0);
+            stage(&o, &night, &r);
+            assert_int_equal(xi_install_commit(&in, &got, &existed, &err), XI_OK);
+            xi_record_fini(&got);
+        }
+        assert_int_equal(listed(&o), 1);
+        xi_record_fini(&r);
+        close_store(&o);
+        fixture_dir_remove(dir);
+    }
+    assert_int_equal(call, 10 + 1); /* each of the ten calls above, and one that went well */
 }
 
 struct fuse {
@@ -344,6 +444,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(installs),
+        cmocka_unit_test(durable_in_this_order),
+        cmocka_unit_test(a_full_disk_installs_nothing),
         cmocka_unit_test(survives_a_kill_at_every_step),
         cmocka_unit_test(believes_no_host),
         cmocka_unit_test(no_other_files_under_a_taken_digest),

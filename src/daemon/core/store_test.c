@@ -1,8 +1,10 @@
 #define _GNU_SOURCE
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/resource.h>
 
 #include <cmocka.h>
 #include <sqlite3.h>
@@ -473,6 +475,89 @@ static void queue_has_an_end(void **state)
     assert_int_equal(counts[2], 0);
 }
 
+struct beat {
+    uv_timer_t timer;
+    int beats;
+};
+
+static void on_beat(uv_timer_t *timer)
+{
+    struct beat *b = timer->data;
+
+    b->beats++;
+}
+
+/* A disk that takes 200 ms for an fsync stops the store's thread, never the loop. */
+static void the_loop_turns_while_the_disk_is_slow(void **state)
+{
+    struct world *w = *state;
+    struct xi_store_job slow = {.work = hold, .done = held};
+    struct beat b = {.beats = 0};
+
+    put(w, "night", "1.0.0", "abc");
+    assert_int_equal(uv_timer_init(&w->loop, &b.timer), 0);
+    b.timer.data = &b;
+    assert_int_equal(uv_timer_start(&b.timer, on_beat, 1, 1), 0);
+    xi_store_submit(w->store, &slow);
+    assert_int_equal(find(w, "night"), XI_OK); /* waits behind it */
+    assert_true(b.beats > 20);
+    uv_close((uv_handle_t *)&b.timer, NULL);
+    (void)uv_run(&w->loop, UV_RUN_NOWAIT); /* b is on the stack */
+}
+
+/* RLIMIT_FSIZE stands for a full disk: the catalogue can't grow by a byte. */
+static void a_full_disk_is_told_and_harms_nothing(void **state)
+{
+    struct world *w = *state;
+    const struct rlimit none = {.rlim_cur = 1024, .rlim_max = RLIM_INFINITY};
+    struct rlimit before;
+
+    put(w, "night", "1.0.0", "abc");
+    struct xi_desired d = desired("11111111-1111-4111-8111-111111111111", w->digest, "night");
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_true(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    xi_store_desire(w->store, &d, on_plain, w);
+    enum xi_rc rc = answer(w);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_int_equal(rc, XI_EDISK);
+    assert_non_null(strstr(w->err.msg, "desired state"));
+    assert_non_null(strstr(w->err.hint, "make room"));
+
+    xi_store_desire(w->store, &d, on_plain, w);
+    assert_int_equal(answer(w), XI_OK);
+    world_close(w);
+    world_open(w);
+    xi_store_desired(w->store, on_desired, w);
+    assert_int_equal(answer(w), XI_OK);
+    assert_int_equal(w->n, 1);
+}
+
+/* As an ordinary user in somebody else's directory. */
+static void refuses_what_it_may_not_write(void **state)
+{
+    struct world *w = *state;
+    struct xi_store *store = NULL;
+    struct xi_err err = {0};
+    char dir[64], inner[80];
+    uid_t me = geteuid();
+
+    fixture_dir(dir);
+    assert_int_equal(chmod(dir, 0555), 0);
+    (void)snprintf(inner, sizeof inner, "%s/state", dir);
+    if (me == 0)
+        assert_int_equal(seteuid(65534), 0);
+    enum xi_rc inside = xi_store_open(&w->loop, inner, &store, NULL);
+    enum xi_rc itself = xi_store_open(&w->loop, dir, &store, &err);
+    if (me == 0)
+        assert_int_equal(seteuid(me), 0);
+    assert_int_equal(inside, XI_EDISK);
+    assert_int_equal(itself, XI_EDISK);
+    assert_non_null(strstr(err.msg, "Permission denied"));
+    assert_non_null(strstr(err.hint, "--state"));
+    fixture_dir_remove(dir);
+}
+
 static void start_sweeps_leftovers(void **state)
 {
     struct world *w = *state;
@@ -511,6 +596,9 @@ int main(void)
         T(newer_catalogue_is_refused),
         T(queue_has_an_end),
         T(start_sweeps_leftovers),
+        T(the_loop_turns_while_the_disk_is_slow),
+        T(a_full_disk_is_told_and_harms_nothing),
+        T(refuses_what_it_may_not_write),
     };
 
     return cmocka_run_group_tests_name("store", tests, NULL, NULL);
