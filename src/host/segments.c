@@ -12,7 +12,8 @@ enum { ENTRIES = 4096, NEIGHBOURS = 32 };
 
 struct entry {
     _Atomic uint32_t id; /* 0: free; published after the mapping */
-    struct xi_map map;
+    _Atomic uint64_t bytes;
+    _Atomic(void *) base;
 };
 
 struct xi_segments {
@@ -20,6 +21,12 @@ struct xi_segments {
     pthread_cond_t added;
     struct entry entries[ENTRIES];
 };
+
+static struct xi_map map_of(struct entry *e)
+{
+    return (struct xi_map){.base = atomic_load_explicit(&e->base, memory_order_relaxed),
+                           .bytes = atomic_load_explicit(&e->bytes, memory_order_relaxed)};
+}
 
 struct xi_segments *xi_segments_new(void)
 {
@@ -40,8 +47,10 @@ void xi_segments_free(struct xi_segments *t)
 {
     if (t == NULL)
         return;
-    for (int i = 0; i < ENTRIES; i++)
-        xi_map_close(&t->entries[i].map);
+    for (int i = 0; i < ENTRIES; i++) {
+        struct xi_map map = map_of(&t->entries[i]);
+        xi_map_close(&map);
+    }
     (void)pthread_cond_destroy(&t->added);
     (void)pthread_mutex_destroy(&t->lock);
     free(t);
@@ -65,7 +74,8 @@ enum xi_rc xi_segments_add(struct xi_segments *t, uint32_t id, const struct xi_m
     struct entry *e = find(t, 0, id);
     if (e == NULL)
         return xi_fail(err, XI_EPROTO, "no room for segment %u", id);
-    e->map = *map;
+    atomic_store_explicit(&e->base, map->base, memory_order_relaxed);
+    atomic_store_explicit(&e->bytes, map->bytes, memory_order_relaxed);
     (void)pthread_mutex_lock(&t->lock);
     atomic_store_explicit(&e->id, id, memory_order_release);
     (void)pthread_cond_broadcast(&t->added);
@@ -79,8 +89,8 @@ void xi_segments_drop(struct xi_segments *t, uint32_t id)
 
     if (e == NULL)
         return;
-    struct xi_map map = e->map;
-    e->map = (struct xi_map){0};
+    struct xi_map map = map_of(e);
+    atomic_store_explicit(&e->base, NULL, memory_order_relaxed);
     atomic_store_explicit(&e->id, 0, memory_order_release);
     xi_map_close(&map);
 }
@@ -114,6 +124,6 @@ enum xi_rc xi_segments_find(struct xi_segments *t, uint32_t id, int wait_ms, str
         e = wait_for(t, id, wait_ms);
     if (e == NULL)
         return xi_fail(err, XI_EPROTO, "segment %u did not come", id);
-    *ret = e->map;
+    *ret = map_of(e);
     return XI_OK;
 }

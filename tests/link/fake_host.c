@@ -167,6 +167,7 @@ static void drain(struct fake *f)
 struct answer {
     struct xi_done done;
     struct xi_part part;
+    uint8_t more[8]; /* of the lie "tail-bytes" */
 };
 
 static void push(struct fake *f, const struct answer *a)

@@ -230,6 +230,7 @@ static void passed_deadline_is_not_run(void **state)
     assert_int_equal(xi_host_submit(l.host, 0, XI_WORK_ALL, &item, 1, &err), XI_OK);
     assert_true(linked_wait_done(&l, 1, 5000));
     assert_int_equal(kept.done.code, XI_ETIMEOUT);
+    xi_reply_release(&kept);
     xi_slot_put(slot);
     linked_close(&l);
 }
@@ -350,9 +351,13 @@ static void crash_leaves_other_answers_readable(void **state)
     assert_true(linked_wait_done(&l, 1, 5000));
     assert_int_equal(linked_submit(&l, 1, 2, poison, 4, &bad, &err), XI_OK);
     assert_true(linked_wait_int(&l, &l.exited, 5000));
-    assert_int_equal(l.end.signal, SIGSEGV);
     assert_false(l.end.killed);
-    assert_string_equal(l.end.reason, "ended by SIGSEGV");
+    if (SANITIZED) { /* its runtime catches the signal and exits */
+        assert_int_not_equal(l.end.exit_code, 0);
+    } else {
+        assert_int_equal(l.end.signal, SIGSEGV);
+        assert_string_equal(l.end.reason, "ended by SIGSEGV");
+    }
     assert_int_equal(l.done, 1);
     const float *y = xi_reply_data(&kept, 0);
     assert_true(y[0] == 2 && y[3] == 5);

@@ -4,6 +4,13 @@
 
 #include "daemon/ipc/host_link.h"
 
+/* A sanitizer's runtime catches signals and looks for leaks when its process ends. */
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+enum { SANITIZED = 1 };
+#else
+enum { SANITIZED = 0 };
+#endif
+
 struct linked {
     uv_loop_t loop;
     struct xi_shm *shm;

@@ -351,7 +351,7 @@ static enum xi_rc take_from(struct xi_shm *shm, struct tenant *t, uint64_t bytes
 enum xi_rc xi_shm_take(struct xi_shm *shm, const char *tenant, uint64_t bytes, struct xi_slot **ret,
                        struct xi_err *err)
 {
-    struct tenant *t;
+    struct tenant *t = NULL;
 
     if (bytes > shm->budget_bytes || own_bytes(bytes) > shm->budget_bytes)
         return xi_fail(err, XI_ETOOBIG, "%llu bytes, this daemon's input memory is %llu MiB",
