@@ -82,7 +82,6 @@ static enum xi_rc match_detection(const struct compare *c, const json_t *want, c
 static enum xi_rc compare_detections(const struct compare *c, const json_t *want, const json_t *got)
 {
     unsigned char used[DETECTIONS_MAX] = {0};
-    double weakest = INFINITY;
 
     if (!json_is_array(got) || json_array_size(got) > DETECTIONS_MAX)
         return xi_fail(c->err, XI_EGOLDEN, "the answer has no list of at most %d detections",
@@ -92,13 +91,13 @@ static enum xi_rc compare_detections(const struct compare *c, const json_t *want
         enum xi_rc rc = match_detection(c, d, got, used);
         if (rc != XI_OK)
             return rc;
-        weakest = fmin(weakest, score_of(d));
     }
     for (size_t i = 0; i < json_array_size(got); i++) {
         const json_t *d = json_array_get(got, i);
-        if (!used[i] && !(score_of(d) < weakest + c->golden->score))
-            return xi_fail(c->err, XI_EGOLDEN, "unexpected %.40s with score %.3f", label_of(d),
-                           score_of(d));
+        if (!used[i] && !(score_of(d) <= c->golden->extra))
+            return xi_fail(c->err, XI_EGOLDEN,
+                           "unexpected %.40s with score %.3f, at most %.3f is allowed", label_of(d),
+                           score_of(d), c->golden->extra);
     }
     return XI_OK;
 }

@@ -10,9 +10,9 @@
 
 /* expect, got: the flow's "outputs" object. Each detection expected must be answered by one of its
  * own with the same label, a box that overlaps it by at least iou, and a score within `score`;
- * further detections are allowed only when they score less than the weakest expected one plus
- * `score`. Other numbers agree within atol + rtol × |expected|, texts and booleans are equal;
- * members that only `got` has don't matter. EGOLDEN says where they differ, with numbers. */
+ * further detections may score `extra` at most. Other numbers agree within atol + rtol ×
+ * |expected|, texts and booleans are equal; members that only `got` has don't matter. EGOLDEN says
+ * where they differ, with numbers. */
 enum xi_rc xi_golden_check_answer(const struct xi_manifest_golden *golden, const json_t *expect,
                                   const json_t *got, struct xi_err *err) XI_MUST_CHECK;
 

@@ -9,7 +9,7 @@
 #include "package/golden.h"
 
 static const struct xi_manifest_golden tolerance = {
-    .id = "g", .atol = 0.01, .rtol = 0.1, .score = 0.05, .iou = 0.8};
+    .id = "g", .atol = 0.01, .rtol = 0.1, .score = 0.05, .iou = 0.8, .extra = 0.42};
 
 static void answers(void **state)
 {
@@ -29,9 +29,9 @@ static void answers(void **state)
          "overlaps by 0.00"},
         {"{'detections':[{'label':'cat','score':0.8,'box':[0,0,10,10]}]}", "{}", "no list"},
         {"{'detections':[{'label':'cat','score':0.8,'box':[0,0,10,10]}]}",
-         "{'detections':[{'label':'dog','score':0.9,'box':[0,0,5,5]},"
+         "{'detections':[{'label':'dog','score':0.43,'box':[0,0,5,5]},"
          "{'label':'cat','score':0.8,'box':[0,0,10,10]}]}",
-         "unexpected dog"},
+         "unexpected dog with score 0.430, at most 0.420"},
         {"{'detections':[{'label':'cat','score':0.8,'box':[0,0,10,10]}]}",
          "{'detections':[{'label':'dog','score':0.4,'box':[0,0,5,5]},"
          "{'label':'cat','score':0.8,'box':[0,0,10,10]}]}",

@@ -244,7 +244,7 @@ static void read_expect(const struct xi_place *p, struct xi_manifest_golden *ret
 
 static void read_tolerance(const struct xi_place *p, struct xi_manifest_golden *ret)
 {
-    static const char *const known[] = {"atol", "rtol", "score", "iou", NULL};
+    static const char *const known[] = {"atol", "rtol", "score", "iou", "extra", NULL};
     struct xi_place child;
 
     ret->atol = 1e-4;
@@ -258,6 +258,7 @@ static void read_tolerance(const struct xi_place *p, struct xi_manifest_golden *
     ret->rtol = xi_place_number(&child, "rtol", 0, 1e30, ret->rtol);
     ret->score = xi_place_number(&child, "score", 0, 1, ret->score);
     ret->iou = xi_place_number(&child, "iou", 0, 1, ret->iou);
+    ret->extra = xi_place_number(&child, "extra", 0, 1, 0);
 }
 
 static void read_golden(const struct xi_place *p, const struct xi_manifest *m,

@@ -40,7 +40,8 @@ static const char complete[] =
     "\"send\":\"auto\",\"deadline_ms\":80,\"fallback\":\"local\",\"audit\":0.01,"
     "\"regions\":true,\"per_track\":true,\"bands\":{\"*\":[0.2,0.6]}},"
     "\"golden\":[{\"id\":\"g\",\"input\":{\"file\":\"assets/a.png\",\"type\":\"image/png\"},"
-    "\"expect\":{\"file\":\"assets/a.json\"},\"tolerance\":{\"score\":0.1,\"iou\":0.8,"
+    "\"expect\":{\"file\":\"assets/"
+    "a.json\"},\"tolerance\":{\"score\":0.1,\"iou\":0.8,\"extra\":0.4,"
     "\"atol\":0.01,\"rtol\":0.02}},{\"id\":\"t\",\"model\":\"head\",\"input\":{\"tensors\":["
     "{\"name\":\"x\",\"dtype\":\"FP32\",\"shape\":[2],\"data\":[1,2.5]}]},\"expect\":{"
     "\"tensors\":[{\"name\":\"y\",\"dtype\":\"FP32\",\"shape\":[2,3],"
@@ -89,6 +90,7 @@ static void the_whole_schema_is_read(void **state)
     assert_true(m->escalate->bands[0].accept_from > 0.59);
     assert_null(m->goldens[0].model);
     assert_true(m->goldens[0].iou > 0.79 && m->goldens[0].iou < 0.81);
+    assert_true(m->goldens[0].extra > 0.39 && m->goldens[1].extra < 0.01);
     assert_int_equal(json_array_size(m->goldens[1].inputs[0].data), 2);
     xi_manifest_free(m);
 }
