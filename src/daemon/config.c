@@ -66,7 +66,7 @@ const struct xi_config_key xi_config_keys[] = {
     {"sandbox", "--no-sandbox", "Run models without their sandbox.",
      OTHER(XI_CONFIG_SWITCH, sandbox), "true",
      "Run models in a sandbox; off only to look for a fault."},
-    {"host_uid", NULL, NULL, COUNT(host_uid, 0, 4294967294u), "0: the daemon's own",
+    {"host_uid", NULL, NULL, COUNT(host_uid, 0, 4294967294u), "0: picked, as root",
      "As root: user id that models' processes run as."},
     {"engine_dir", NULL, NULL, TEXT(engine_dir), "../lib/xinfer beside the program",
      "Where the engine plugins lie."},

@@ -29,7 +29,7 @@ struct xi_config {
     uint32_t crash_window_ms, crash_limit; /* quarantine after so many in the window */
     uint32_t idle_exit_s;                  /* end when no client was seen for so long; 0: never */
     int sandbox;
-    uint32_t host_uid; /* as root: hosts run as this uid; 0: as the daemon */
+    uint32_t host_uid; /* as root: hosts run as this uid; 0: host_user.h picks */
     char engine_dir[512], openvino_dir[512], host_program[512];
 };
 

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -256,10 +257,27 @@ static enum xi_rc default_socket(struct xi_config *c, int state_given, struct xi
     return XI_ECONFIG;
 }
 
+/* "./dir" means this folder, now. */
+static enum xi_rc absolute_state(struct xi_config *c, struct xi_err *err)
+{
+    char here[PATH_MAX], given[sizeof c->state_dir];
+
+    if (c->state_dir[0] == '/')
+        return XI_OK;
+    memcpy(given, c->state_dir, sizeof given);
+    const char *rest = strncmp(given, "./", 2) == 0 ? given + 2 : given;
+    if (getcwd(here, sizeof here) != NULL &&
+        strlen(here) + strlen(rest) + 1 < sizeof c->state_dir) {
+        (void)snprintf(c->state_dir, sizeof c->state_dir, "%s/%s", here, rest);
+        return XI_OK;
+    }
+    return xi_fail(err, XI_ECONFIG, "state \"%.100s\": its whole path is too long", given);
+}
+
 static enum xi_rc settle(struct args *a, struct xi_err *err)
 {
     int state_given = a->c->state_dir[0] != '\0';
-    enum xi_rc rc = state_given ? XI_OK : default_state(a->c, err);
+    enum xi_rc rc = state_given ? absolute_state(a->c, err) : default_state(a->c, err);
 
     if (rc == XI_OK && a->c->socket[0] == '\0')
         rc = default_socket(a->c, state_given, err);

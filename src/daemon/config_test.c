@@ -164,6 +164,14 @@ static void flags_over_the_file(void **state)
     assert_int_equal(w->c.idle_exit_s, 7);
     (void)snprintf(want, sizeof want, "%s/xinferd.sock", w->dir);
     assert_string_equal(w->c.socket, want); /* a named state directory holds its socket */
+
+    char here[128];
+    assert_int_equal(chdir(w->dir), 0);
+    assert_int_equal(ARGS(w, &leave, "--state", "./a"), XI_OK);
+    assert_non_null(getcwd(here, sizeof here));
+    (void)snprintf(want, sizeof want, "%s/a", here);
+    assert_string_equal(w->c.state_dir, want);
+    assert_int_equal(chdir("/"), 0);
 }
 
 static void bad_flags_are_told(void **state)
