@@ -3,7 +3,7 @@
 
 /* Every allocation of the room's own code passes here (the linker wraps them); what libjpeg takes
  * for one picture and gives back is its own. */
-static long allocations;
+static long allocations, fail_at = -1; /* the one that fails; -1: none */
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
@@ -15,25 +15,29 @@ void *__wrap_aligned_alloc(size_t alignment, size_t n);
 
 void *__wrap_malloc(size_t n)
 {
-    allocations++;
+    if (allocations++ == fail_at)
+        return NULL;
     return __real_malloc(n);
 }
 
 void *__wrap_calloc(size_t n, size_t size)
 {
-    allocations++;
+    if (allocations++ == fail_at)
+        return NULL;
     return __real_calloc(n, size);
 }
 
 void *__wrap_realloc(void *p, size_t n)
 {
-    allocations++;
+    if (allocations++ == fail_at)
+        return NULL;
     return __real_realloc(p, n);
 }
 
 void *__wrap_aligned_alloc(size_t alignment, size_t n)
 {
-    allocations++;
+    if (allocations++ == fail_at)
+        return NULL;
     return __real_aligned_alloc(alignment, n);
 }
 
@@ -231,6 +235,41 @@ static void a_flow_that_cannot_draw_says_so(void **state)
     xi_flow_free(flow);
 }
 
+/* Every allocation of a whole life fails once; each time there is an error and nothing is lost
+ * (AddressSanitizer watches). */
+static void running_out_of_memory_anywhere_is_an_error(void **state)
+{
+    struct bench *b = *state;
+    struct xi_str jpeg = test_jpeg(120, 90);
+    int done = 0, refused = 0;
+
+    for (long n = 0; !done; n++) {
+        struct xi_flow *flow = NULL;
+        struct xi_err err = {0};
+        struct xi_str json, picture;
+        xi_str_init(&json, XI_MIB);
+        xi_str_init(&picture, XI_MIB);
+        allocations = 0;
+        fail_at = n;
+        enum xi_rc rc = test_parse(detector, "cat\ndog\n", &flow, &err);
+        struct xi_flow_run *run = rc == XI_OK ? xi_flow_run_new(flow) : NULL;
+        if (run != NULL)
+            rc = xi_flow_execute(run, &b->engine, jpeg.data, jpeg.len,
+                                 XI_ANSWER_JSON | XI_ANSWER_PICTURE, &json, &picture, NULL, &err);
+        fail_at = -1;
+        done = allocations <= n; /* none failed any more */
+        assert_true(rc == XI_OK || err.msg[0] != '\0');
+        assert_true(!done || (run != NULL && rc == XI_OK));
+        refused += run == NULL || rc != XI_OK;
+        xi_flow_run_free(run);
+        xi_flow_free(flow);
+        xi_str_fini(&json);
+        xi_str_fini(&picture);
+    }
+    assert_true(refused > 15);
+    xi_str_fini(&jpeg);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -239,7 +278,7 @@ int main(void)
         CASE(steady_work_takes_no_memory),       CASE(the_answer_is_what_was_asked_for),
         CASE(drawing_changes_no_detection),      CASE(a_bad_picture_reaches_no_model),
         CASE(what_an_engine_answers_is_checked), CASE(infinite_boxes_are_no_detections),
-        CASE(a_flow_that_cannot_draw_says_so),
+        CASE(a_flow_that_cannot_draw_says_so),   CASE(running_out_of_memory_anywhere_is_an_error),
     };
 
     return cmocka_run_group_tests_name("flow/run", tests, NULL, NULL);

@@ -1,5 +1,8 @@
-/* simd.h: loops that are worth a second version for newer processors. Plain C: the compiler makes
- * both and picks at start; where it cannot (other compilers, sanitizers), there is one. */
+/* simd.h: loops that are worth a second version for newer processors.
+ *
+ * XI_HOT is plain C that the compiler makes twice; the loader picks. Where it cannot (other
+ * compilers, sanitizers), there is one. XI_SIMD_AVX2 marks a function written with intrinsics: it
+ * is defined only where they exist, and the caller asks the processor before it calls. */
 #ifndef XI_FLOW_SIMD_H
 #define XI_FLOW_SIMD_H
 
@@ -12,6 +15,12 @@
 #endif
 #else
 #define XI_HOT
+#define XI_HOT_O3
+#endif
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <immintrin.h>
+#define XI_SIMD_AVX2 __attribute__((target("avx2")))
 #endif
 
 #endif

@@ -78,7 +78,7 @@ struct style {
 static struct style style_for(const struct xi_canvas *c)
 {
     double side = sqrt((double)c->width * c->height);
-    struct style s = {.capital = fmin(fmax(side * 0.022, 8), 120)};
+    struct style s = {.capital = fmin(fmax(side * 0.02, 8), 120)};
 
     s.line = (int)fmax(round(side * 0.0045), 2);
     s.margin = (int)fmax(round(s.capital * 0.45), 3);
@@ -104,24 +104,32 @@ static void draw_tag(struct xi_canvas *c, const struct style *s, int x, int y, c
                    text_colour(colour));
 }
 
-static void draw_one(struct xi_canvas *c, const struct style *s, const struct xi_flow_value *v,
-                     const struct xi_detection *d)
+static int edge(float v)
+{
+    return (int)lroundf(v);
+}
+
+static void draw_frame(struct xi_canvas *c, const struct style *s, const struct xi_detection *d)
 {
     const struct xi_colour black = {0, 0, 0};
-    struct xi_colour colour = class_colour(d->label);
+    int x0 = edge(d->box[0]), y0 = edge(d->box[1]), x1 = edge(d->box[2]), y1 = edge(d->box[3]);
+    int halo = s->line > 3 ? s->line / 3 : 1; /* sets the line off from a picture of its colour */
+
+    xi_canvas_frame(c, x0 - halo, y0 - halo, x1 + halo, y1 + halo, s->line + 2 * halo, black, 90);
+    xi_canvas_frame(c, x0, y0, x1, y1, s->line, class_colour(d->label), 255);
+}
+
+static void draw_label(struct xi_canvas *c, const struct style *s, const struct xi_flow_value *v,
+                       const struct xi_detection *d)
+{
     const char *label = xi_label(v->labels, d->label);
-    int x0 = (int)lround((double)d->box[0]), y0 = (int)lround((double)d->box[1]);
-    int x1 = (int)lround((double)d->box[2]), y1 = (int)lround((double)d->box[3]);
     char text[96];
 
     if (label != NULL)
         (void)snprintf(text, sizeof text, "%.60s %.2f", label, (double)d->score);
     else
         (void)snprintf(text, sizeof text, "#%u %.2f", d->label, (double)d->score);
-    int halo = s->line > 3 ? s->line / 3 : 1;
-    xi_canvas_frame(c, x0 - halo, y0 - halo, x1 + halo, y1 + halo, s->line + 2 * halo, black, 90);
-    xi_canvas_frame(c, x0, y0, x1, y1, s->line, colour, 255);
-    draw_tag(c, s, x0, y0, text, colour);
+    draw_tag(c, s, edge(d->box[0]), edge(d->box[1]), text, class_colour(d->label));
 }
 
 /* What was decoded at reduced scale is decoded again in full. */
@@ -147,8 +155,10 @@ static enum xi_rc run(struct xi_flow_run *r, const struct xi_flow_step *step, st
     struct xi_canvas canvas = {
         .pixels = v->buf.data, .width = (int)v->picture.width, .height = (int)v->picture.height};
     struct style style = style_for(&canvas);
-    for (uint32_t i = found->n_found; i > 0; i--) /* the best lies on top */
-        draw_one(&canvas, &style, found, &found->found[i - 1]);
+    for (uint32_t i = found->n_found; i > 0; i--) /* the best lies on top, no line crosses text */
+        draw_frame(&canvas, &style, &found->found[i - 1]);
+    for (uint32_t i = found->n_found; i > 0; i--)
+        draw_label(&canvas, &style, found, &found->found[i - 1]);
     return xi_jpeg_encode(v->buf.data, v->picture.width, v->picture.height, (int)self->quality,
                           r->picture, err);
 }
