@@ -79,7 +79,8 @@ static inline struct xi_package_record fixture_record(const struct fixture *f)
 
 static inline void fixture_write(int dir, const char *name, const void *data, size_t bytes)
 {
-    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    (void)unlinkat(dir, name, 0); /* one that was made read-only on its way in */
+    int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 
     XI_ASSERT(fd >= 0 && xi_fd_write_all(fd, data, bytes) == 0);
     (void)close(fd);

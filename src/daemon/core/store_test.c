@@ -348,6 +348,7 @@ static void damaged_blob_is_told_and_repaired(void **state)
                    "%s/blobs/sha256/ba/"
                    "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
                    w->dir);
+    assert_int_equal(chmod(blob, 0600), 0);
     assert_int_equal(truncate(blob, 2), 0);
     xi_store_links(w->store, "default", w->digest, on_links, w);
     assert_int_equal(answer(w), XI_EDIGEST);
