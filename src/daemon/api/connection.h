@@ -41,7 +41,8 @@ struct xi_http_server {
     uv_tcp_t tcp;
     uv_pipe_t pipe;
     uv_timer_t sweep, retry;
-    int has_tcp, has_pipe, draining, closing, handles, retry_runs;
+    int has_tcp, has_pipe, draining, closing, retry_runs;
+    int handles; /* of libuv, and exchanges under way */
     unsigned port;
     struct xi_conn *conns;
     struct xi_exchange *free_list, *waiting;
@@ -70,6 +71,8 @@ int xi_conn_body_unread(const struct xi_conn *c);
 int xi_conn_keeps(const struct xi_conn *c);
 /* Some exchange waits for a slot: look again soon. */
 void xi_server_wait(struct xi_http_server *server);
+/* One of what `handles` counts is gone; the last one of a closed server frees it. */
+void xi_server_release(struct xi_http_server *server);
 void xi_server_conn_gone(struct xi_http_server *server);
 
 #endif

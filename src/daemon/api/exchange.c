@@ -25,6 +25,7 @@ struct xi_exchange *xi_exchange_take(struct xi_http_server *server, struct xi_co
         xi_str_init(&x->extra, HEAD_CAP / 2);
         xi_str_init(&x->body, XI_GIB);
     }
+    server->handles++; /* the server outlives whoever works on an exchange */
     x->server = server;
     x->conn = conn;
     x->born_ns = xi_now_ns();
@@ -81,11 +82,12 @@ int xi_exchange_settle(struct xi_exchange *x)
     clean(x);
     if (server->n_free >= KEPT_MAX || server->closing) {
         xi_exchange_destroy(x);
-        return 1;
+    } else {
+        x->free_next = server->free_list;
+        server->free_list = x;
+        server->n_free++;
     }
-    x->free_next = server->free_list;
-    server->free_list = x;
-    server->n_free++;
+    xi_server_release(server);
     return 1;
 }
 

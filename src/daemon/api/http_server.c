@@ -78,7 +78,7 @@ static void free_server(struct xi_http_server *server)
     free(server);
 }
 
-static void handle_gone(struct xi_http_server *server)
+void xi_server_release(struct xi_http_server *server)
 {
     if (--server->handles == 0 && server->closing)
         free_server(server);
@@ -89,12 +89,12 @@ void xi_server_conn_gone(struct xi_http_server *server)
     server->stats.connections--;
     server->last_client_ms = xi_now_ms();
     check_drained(server);
-    handle_gone(server);
+    xi_server_release(server);
 }
 
 static void on_handle_closed(uv_handle_t *h)
 {
-    handle_gone(h->data);
+    xi_server_release(h->data);
 }
 
 /* "host:port" with [v6] in brackets → an address of libuv. */
