@@ -2,6 +2,7 @@
 #include "daemon/core/store_catalogue.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <sqlite3.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 
 #include "base/json.h"
 #include "base/name.h"
+#include "base/platform/process.h"
 #include "base/str.h"
 
 /* Step i makes schema i+1 of schema i. Append only: a released step never changes. */
@@ -221,6 +223,9 @@ enum xi_rc xi_catalogue_open(const char *dir, struct xi_catalogue **ret, struct 
         rc = xi_fail(err, XI_EDISK, "the state directory's path is too long");
         goto out;
     }
+    /* Made here first, so that only this user can read it; SQLite says what is wrong if not. */
+    int fd = open(path, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    xi_fd_close(&fd);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
     if (sqlite3_open_v2(path, &c->db, flags, NULL) != SQLITE_OK) {
         rc = c->db ? failed(c->db, "opening the catalogue", err)

@@ -233,6 +233,11 @@ static void desired_state_survives(void **state)
     xi_store_desire(w->store, &d, on_plain, w);
     assert_int_equal(answer(w), XI_OK);
     world_close(w);
+    struct stat st;
+    char path[96];
+    (void)snprintf(path, sizeof path, "%s/catalogue.db", w->dir);
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(st.st_mode & 0777, 0600);
     world_open(w);
 
     xi_store_desired(w->store, on_desired, w);
