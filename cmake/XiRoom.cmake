@@ -2,7 +2,7 @@
 #   a room is a static library xi_flow; USES are the rooms it may know (tools/rooms.txt agrees).
 # xi_unit_test(flow resize_test.c [LIBS …]) builds and registers the test that stands beside it.
 # xi_program(xinferd SOURCES main.c USES …), xi_engine(reference SOURCES … LIBS …)
-#   those of src/ are installed, and are what the target `programs` builds.
+#   programs named xinfer*, and the engines of src/, are installed; the target `programs` builds them.
 
 add_custom_target(programs)
 
@@ -39,7 +39,7 @@ function(xi_program name)
   list(TRANSFORM R_USES REPLACE "/" "_")
   list(TRANSFORM R_USES PREPEND xi_)
   target_link_libraries(${name} PRIVATE xi_flags ${R_USES} ${R_LIBS})
-  if(CMAKE_CURRENT_SOURCE_DIR MATCHES "^${CMAKE_SOURCE_DIR}/src/")
+  if(name MATCHES "^xinfer")
     add_dependencies(programs ${name})
     install(TARGETS ${name} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()

@@ -118,6 +118,7 @@ class Daemon:
         self.port = free_port()
         self.process = None
         self.expected_to_live = False
+        self.reports_expected = False  # set by a test that breaks a host on purpose
 
     @property
     def url(self):
@@ -221,7 +222,7 @@ class Daemon:
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
         assert not died, "xinferd died with %d:\n%s" % (self.process.returncode, log)
-        assert not SANITIZER.search(log), "a sanitizer reported:\n%s" % log
+        assert self.reports_expected or not SANITIZER.search(log), "a sanitizer reported:\n%s" % log
         assert rc == 0, "xinferd ended with %d after SIGTERM:\n%s" % (rc, log)
 
 
