@@ -73,6 +73,7 @@ void xi_note(const struct xi_cli *cli, const char *fmt, ...)
     if (cli->quiet)
         return;
     xi_progress_end();
+    (void)fflush(stdout); /* on a terminal both streams are one text */
     va_start(ap, fmt);
     (void)vfprintf(stderr, fmt, ap);
     va_end(ap);

@@ -107,7 +107,7 @@ def test_a_host_that_hangs_is_ended_by_the_watchdog(new_daemon, tmp_path, fault)
 
 def test_a_model_that_always_crashes_is_quarantined_and_the_rest_serves(
         daemon, neighbour, tmp_path):
-    load(daemon, models.write(tmp_path, "bomb", models.DOUBLE, "crash segv"))
+    load(daemon, models.write(tmp_path, "bomb", models.DOUBLE, "crash segv from 4"))
     for i in range(12):
         answer = ask(daemon, "bomb", float(i), 0, 0, 0)
         assert answer.status in (500, 503), answer
@@ -183,8 +183,8 @@ def test_a_daemon_that_is_asked_to_end_finishes_its_work(daemon, tmp_path):
 
 
 def test_a_second_signal_ends_at_once(daemon, tmp_path):
-    load(daemon, models.write(tmp_path, "slow", models.DOUBLE, "delay-ms 20000"))
-    asking = threading.Thread(target=lambda: pytest.raises(Exception, ask, daemon, "slow", 1, 2, 3, 4))
+    load(daemon, models.write(tmp_path, "slow", models.DOUBLE, "delay-ms 20000 when 666"))
+    asking = threading.Thread(target=lambda: pytest.raises(Exception, ask, daemon, "slow", *POISON))
     asking.start()
     wait_for(lambda: session(daemon, "slow")["running"] == 1, 5, "the request to run")
     daemon.expected_to_live = False
@@ -230,7 +230,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(new_daemon, tmp
 @pytest.mark.skipif(is_sanitized(), reason="sanitizers need memory without limits")
 def test_a_host_that_leaks_without_end_meets_its_limit_alone(new_daemon, tmp_path):
     config = tmp_path / "config.json"
-    config.write_text('{"host_data_limit": "256MiB"}')
+    config.write_text('{"host_data_limit_bytes": "256MiB"}')
     daemon = new_daemon("--config", str(config)).start()
     load(daemon, models.write(tmp_path, "leaky", models.DOUBLE, "leak 100000000"))
     codes = {ask(daemon, "leaky", float(i), 0, 0, 0).status for i in range(6)}

@@ -50,7 +50,7 @@ def copy(source, target):
 def attacked(new_daemon, engines, tmp_path):
     """A daemon with a hostile session and a neighbour."""
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"engine_dir": engines, "host_data_limit": "512MiB",
+    config.write_text(json.dumps({"engine_dir": engines, "host_data_limit_bytes": "512MiB",
                                   "watchdog_min_ms": 3000}))
     daemon = new_daemon("--config", str(config)).start()
     (tmp_path / "m.bin").write_bytes(b"anything")

@@ -36,6 +36,16 @@ static void add_text(struct xi_str *s, const char *key, const char *value)
     xi_str_puts(s, ",");
 }
 
+/* What a list shows of the work done; the whole of it is in the session's own page. */
+static void session_rates(struct xi_str *s, const struct xi_session_stats *t)
+{
+    xi_str_printf(s,
+                  "\"requests\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"latency_us\":{\"p50\":%" PRIu64
+                  ",\"p99\":%" PRIu64 "},",
+                  t->requests, t->client_errors + t->server_errors,
+                  xi_hist_quantile_us(&t->total, 0.5), xi_hist_quantile_us(&t->total, 0.99));
+}
+
 static void session_fields(struct xi_str *s, const struct xi_session *x)
 {
     xi_str_printf(s, "\"id\":\"%s\",", x->id);
@@ -58,8 +68,22 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
                   x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
                   x->has_flow ? "true" : "false", x->takes_image ? "true" : "false",
                   x->draws ? "true" : "false");
+    if (x->host != NULL) {
+        xi_str_printf(s, "\"host_pid\":%d,", xi_host_pid(x->host));
+        add_text(s, "sandbox", xi_host_sandbox(x->host));
+    }
     if (x->state == XI_SESSION_LOADING || x->state == XI_SESSION_WARMING)
         add_text(s, "phase", x->phase);
+    session_rates(s, &x->stats);
+    if (x->host != NULL)
+        xi_str_printf(s, "\"host_pid\":%d,", xi_host_pid(x->host));
+    else
+        xi_str_puts(s, "\"host_pid\":null,");
+    xi_str_puts(s, "\"latency_us\":");
+    if (x->stats.total.count > 0)
+        xi_str_printf(s, "%" PRIu64 ",", xi_hist_quantile_us(&x->stats.total, 0.5));
+    else
+        xi_str_puts(s, "null,");
     xi_str_puts(s, "\"why\":");
     xi_describe_error(s, &x->why);
 }
@@ -99,13 +123,12 @@ void xi_describe_session_fully(struct xi_str *s, const struct xi_session *sessio
     add_ports(s, "inputs", session->signature.inputs, session->signature.n_inputs);
     add_ports(s, "outputs", session->signature.outputs, session->signature.n_outputs);
     xi_str_printf(s,
-                  ",\"requests\":%" PRIu64 ",\"ok\":%" PRIu64 ",\"client_errors\":%" PRIu64
-                  ",\"server_errors\":%" PRIu64 ",\"cancelled\":%" PRIu64 ",\"expired\":%" PRIu64
-                  ",\"refused\":%" PRIu64 ",\"retried\":%" PRIu64 ",\"input_bytes\":%" PRIu64
-                  ",\"output_bytes\":%" PRIu64 ",\"copied_bytes\":%" PRIu64
-                  ",\"latency\":{\"total\":",
-                  t->requests, t->ok, t->client_errors, t->server_errors, t->cancelled, t->expired,
-                  t->refused, t->retried, t->input_bytes, t->output_bytes, t->copied_bytes);
+                  ",\"ok\":%" PRIu64 ",\"client_errors\":%" PRIu64 ",\"server_errors\":%" PRIu64
+                  ",\"cancelled\":%" PRIu64 ",\"expired\":%" PRIu64 ",\"refused\":%" PRIu64
+                  ",\"retried\":%" PRIu64 ",\"input_bytes\":%" PRIu64 ",\"output_bytes\":%" PRIu64
+                  ",\"copied_bytes\":%" PRIu64 ",\"latency\":{\"total\":",
+                  t->ok, t->client_errors, t->server_errors, t->cancelled, t->expired, t->refused,
+                  t->retried, t->input_bytes, t->output_bytes, t->copied_bytes);
     xi_describe_hist(s, &t->total);
     xi_str_puts(s, ",\"queue\":");
     xi_describe_hist(s, &t->queue);
