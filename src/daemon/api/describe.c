@@ -71,19 +71,12 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
     if (x->host != NULL) {
         xi_str_printf(s, "\"host_pid\":%d,", xi_host_pid(x->host));
         add_text(s, "sandbox", xi_host_sandbox(x->host));
+    } else {
+        xi_str_puts(s, "\"host_pid\":null,");
     }
     if (x->state == XI_SESSION_LOADING || x->state == XI_SESSION_WARMING)
         add_text(s, "phase", x->phase);
     session_rates(s, &x->stats);
-    if (x->host != NULL)
-        xi_str_printf(s, "\"host_pid\":%d,", xi_host_pid(x->host));
-    else
-        xi_str_puts(s, "\"host_pid\":null,");
-    xi_str_puts(s, "\"latency_us\":");
-    if (x->stats.total.count > 0)
-        xi_str_printf(s, "%" PRIu64 ",", xi_hist_quantile_us(&x->stats.total, 0.5));
-    else
-        xi_str_puts(s, "null,");
     xi_str_puts(s, "\"why\":");
     xi_describe_error(s, &x->why);
 }
