@@ -7,12 +7,11 @@ import json
 import pathlib
 import subprocess
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from daemon import build_dir
-
-np = pytest.importorskip("numpy")
-Image = pytest.importorskip("PIL.Image")
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TOOL = pathlib.Path(build_dir()) / "test" / "flow_tool"
@@ -89,6 +88,29 @@ def test_nearest_is_pillows_nearest(tmp_path, source, target):
     image = photo(*source)
     want = np.asarray(image.resize(target, Image.NEAREST), np.float64)
     assert np.array_equal(resize(tmp_path, png(image), *target, filter="nearest"), want)
+
+
+def four_neighbours(image, target):
+    """Bilinear by its definition: half-pixel centres, edges repeated."""
+    x = np.asarray(image, np.float64)
+    for axis, n in ((0, target[1]), (1, target[0])):
+        size = x.shape[axis]
+        at = np.clip((np.arange(n) + 0.5) * size / n - 0.5, 0, size - 1)
+        low = np.floor(at).astype(int)
+        part = (at - low).reshape((-1, 1, 1) if axis == 0 else (1, -1, 1))
+        high = np.minimum(low + 1, size - 1)
+        x = x.take(low, axis) * (1 - part) + x.take(high, axis) * part
+    return x
+
+
+@pytest.mark.parametrize("source, target", SIZES)
+def test_bilinear_is_its_definition(tmp_path, source, target):
+    image = photo(*source)
+    got = resize(tmp_path, png(image), *target, filter="bilinear")
+    error = got - four_neighbours(image, target)
+    assert np.abs(error).max() <= 1
+    # OpenCV's fixed point cuts off two sums in quarters before it rounds: up to -1/4 on average
+    assert abs(error.mean()) <= 0.25
 
 
 @pytest.mark.parametrize("source, target", SIZES)

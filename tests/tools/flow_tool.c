@@ -46,15 +46,22 @@ static char *read_whole(const char *path, size_t *ret_bytes)
     return data;
 }
 
+struct assets {
+    const char *dir;
+    char *last; /* the file handed out last, kept until the next */
+};
+
 static enum xi_rc read_asset(void *ctx, const char *path, const char **ret, size_t *ret_bytes,
                              struct xi_err *err)
 {
+    struct assets *a = ctx;
     char full[512];
 
-    (void)snprintf(full, sizeof full, "%s/%s", ctx ? (const char *)ctx : ".", path);
+    (void)snprintf(full, sizeof full, "%s/%s", a->dir ? a->dir : ".", path);
     if (access(full, R_OK) != 0)
         return xi_fail(err, XI_ENOENT, "there is no %s", path);
-    *ret = read_whole(full, ret_bytes);
+    free(a->last);
+    *ret = a->last = read_whole(full, ret_bytes);
     return XI_OK;
 }
 
@@ -102,7 +109,8 @@ static void report(const struct xi_err *err)
 }
 
 struct task {
-    const char *assets, *picture;
+    struct assets assets;
+    const char *picture;
     long times;
     struct canned canned;
 };
@@ -156,7 +164,7 @@ int main(int argc, char **argv)
 
     while ((option = getopt(argc, argv, "a:t:o:d:n:")) != -1) {
         if (option == 'a')
-            t.assets = optarg;
+            t.assets.dir = optarg;
         else if (option == 'o')
             t.picture = optarg;
         else if (option == 'd')
@@ -172,13 +180,16 @@ int main(int argc, char **argv)
         die("wanted are", "FLOW INPUT");
     char *text = read_whole(argv[optind], &bytes);
     char *input = read_whole(argv[optind + 1], &input_bytes);
-    struct xi_flow_assets assets = {.ctx = (void *)(uintptr_t)t.assets, .read = read_asset};
-    if (xi_flow_parse(text, bytes, &assets, &flow, &err) != XI_OK) {
+    struct xi_flow_assets assets = {.ctx = &t.assets, .read = read_asset};
+    int rc = 1;
+    if (xi_flow_parse(text, bytes, &assets, &flow, &err) == XI_OK)
+        rc = run(&t, flow, input, input_bytes);
+    else
         report(&err);
-        return 1;
-    }
-    int rc = run(&t, flow, input, input_bytes);
     xi_flow_free(flow);
+    for (uint32_t i = 0; i < t.canned.n; i++)
+        free(t.canned.outputs[i].data);
+    free(t.assets.last);
     free(text);
     free(input);
     return rc;
