@@ -21,9 +21,10 @@ struct app {
     struct xi_service *service;
     struct xi_http_server *http;
     uv_signal_t terminate, interrupt;
-    uv_timer_t idle;
+    uv_timer_t idle; /* looks for clients; once stopping: the limit of that */
     uint64_t began_ms;
     int stopping;
+    int draining; /* halves that are not done: requests, connections */
 };
 
 static void complain(const struct xi_err *err)
@@ -39,7 +40,13 @@ static void on_drained(void *ctx)
 {
     struct app *app = ctx;
 
-    uv_stop(&app->loop);
+    if (--app->draining == 0)
+        uv_stop(&app->loop);
+}
+
+static void on_drain_limit(uv_timer_t *timer)
+{
+    uv_stop(timer->loop);
 }
 
 static void stop(struct app *app, const char *why)
@@ -52,8 +59,10 @@ static void stop(struct app *app, const char *why)
         uv_stop(&app->loop);
         return;
     }
-    xi_http_server_drain(app->http, NULL, NULL);
+    app->draining = 2;
+    (void)uv_timer_start(&app->idle, on_drain_limit, app->config.drain_ms, 0);
     xi_service_drain(app->service, app->config.drain_ms, on_drained, app);
+    xi_http_server_drain(app->http, on_drained, app);
 }
 
 static void on_signal(uv_signal_t *handle, int signo)

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
@@ -32,6 +33,20 @@ int xi_plugin_name(const char *file, char ret[32])
     return 1;
 }
 
+/* In a folder that everybody can write, a plugin can be exchanged; a sticky one (/tmp) only by
+ * its owner. */
+static int folder_is_open(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    char folder[1024];
+    struct stat st;
+
+    if (slash == NULL)
+        return 0;
+    (void)snprintf(folder, sizeof(folder), "%.*s/.", (int)(slash - path), path);
+    return stat(folder, &st) == 0 && (st.st_mode & S_IWOTH) != 0 && (st.st_mode & S_ISVTX) == 0;
+}
+
 void xi_plugin_judge(const char *path, struct xi_err *ret)
 {
     struct stat st;
@@ -44,10 +59,12 @@ void xi_plugin_judge(const char *path, struct xi_err *ret)
     else if ((st.st_mode & S_IWOTH) != 0)
         (void)xi_fail(ret, XI_ENOENGINE, "plugin refused: everybody can write it (mode %04o)",
                       (unsigned)(st.st_mode & 07777));
+    else if (folder_is_open(path))
+        (void)xi_fail(ret, XI_ENOENGINE, "plugin refused: everybody can write its folder");
     else if (st.st_uid != 0 && st.st_uid != geteuid())
         (void)xi_fail(ret, XI_ENOENGINE, "plugin refused: it belongs to user %u", st.st_uid);
     if (ret->rc != XI_OK)
-        (void)xi_hint(ret, "install it anew, or: chown root and chmod 0644");
+        (void)xi_hint(ret, "install it anew: owned by root or by this user, mode 0755 or less");
 }
 
 static void ended(struct xi_probe_run *run)

@@ -447,7 +447,9 @@ static void do_notify_failed(struct xi_entry *e)
 {
     struct xi_err why = e->s.why;
 
-    if (e->fsm.state != XI_SESSION_FAILED || why.rc == XI_OK)
+    if (e->m->closing)
+        (void)xi_fail(&why, XI_EDRAIN, "the daemon is shutting down");
+    else if (e->fsm.state != XI_SESSION_FAILED || why.rc == XI_OK)
         (void)xi_fail(&why, XI_EGONE, "session %s was unloaded before it was ready", e->s.id);
     xi_waiters_tell(&e->loaders, &e->s, &why);
 }
