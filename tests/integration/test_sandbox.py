@@ -50,13 +50,13 @@ def copy(source, target):
 def attacked(new_daemon, engines, tmp_path):
     """A daemon with a hostile session and a neighbour."""
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({"engine_dir": engines, "host_data_limit_bytes": "512MiB",
+    config.write_text(json.dumps({"engine_dir": engines, "host_memory": "512MiB",
                                   "watchdog_min_ms": 3000}))
     daemon = new_daemon("--config", str(config)).start()
     (tmp_path / "m.bin").write_bytes(b"anything")
-    recipe = {"manifest": {"xpkg": 1, "name": "hostile", "version": "1.0.0",
+    recipe = {"recipe": 1, "manifest": {"xpkg": 1, "name": "hostile", "version": "1.0.0",
                            "license": "Apache-2.0", "description": "attacks its host",
-                           "input": {"type": "tensor"}, "output": [{"type": "tensors"}],
+                           "input": "tensors", "output": "tensors",
                            "models": {"main": {"variants": [
                                {"id": "h", "files": ["variants/m.bin"], "format": "hostile",
                                 "engine": {"name": "hostile"}, "precision": "f32"}]}}},
