@@ -32,8 +32,7 @@ struct xi_host_lane {
     struct xi_runner_lane *runner;
     struct xi_run_sink sink;
     pthread_t thread;
-    int started;
-    atomic_int quit;
+    int started, quit; /* quit: the lane's own */
 
     /* Of the request that runs: too large for a stack. */
     uint8_t record[XI_RING_RECORD_MAX];
@@ -98,8 +97,7 @@ static void push_answer(struct xi_host_lane *lane)
     struct timespec pause = {.tv_nsec = 200000};
     enum xi_rc rc;
 
-    while ((rc = xi_ring_push(&lane->complete, &lane->answer, bytes)) == XI_EAGAIN &&
-           !atomic_load_explicit(&lane->quit, memory_order_relaxed))
+    while ((rc = xi_ring_push(&lane->complete, &lane->answer, bytes)) == XI_EAGAIN)
         (void)nanosleep(&pause, NULL); /* the daemon has hundreds of ours to read */
     if (rc == XI_EPROTO)
         _exit(EXIT_PROTOCOL);
@@ -210,6 +208,10 @@ static void serve_record(struct xi_host_lane *lane, size_t bytes)
         xi_outputs_release(lane->outputs, view.head.release.segment, view.head.release.offset);
         return;
     }
+    if (rc == XI_OK && view.head.op == XI_WORK_QUIT) {
+        lane->quit = 1;
+        return;
+    }
     if (rc == XI_OK && view.head.op != XI_WORK_ALL)
         rc = XI_EPROTO; /* split stages are for accelerators' engines */
     while (rc == XI_OK && (rc = xi_work_next(&view, &q, lane->parts, &err)) == XI_OK)
@@ -224,7 +226,7 @@ static void *lane_main(void *arg)
     size_t bytes = 0;
 
     xi_outputs_prepare(lane->outputs);
-    while (!atomic_load_explicit(&lane->quit, memory_order_acquire)) {
+    while (!lane->quit) {
         enum xi_rc rc = xi_ring_pop(&lane->submit, lane->record, sizeof lane->record, &bytes);
         if (rc == XI_OK)
             serve_record(lane, bytes);
@@ -250,11 +252,8 @@ void xi_host_lane_free(struct xi_host_lane *lane)
 {
     if (lane == NULL)
         return;
-    atomic_store_explicit(&lane->quit, 1, memory_order_release);
-    if (lane->started) {
-        xi_wake_signal(lane->submit_fd);
+    if (lane->started)
         (void)pthread_join(lane->thread, NULL);
-    }
     xi_map_close(&lane->map);
     xi_fd_close(&lane->fd);
     xi_fd_close(&lane->submit_fd);

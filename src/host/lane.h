@@ -11,7 +11,8 @@
 
 struct xi_host_lane;
 
-/* fds: ring memory, submit wake-up, completion wake-up; taken over on success. EPROTO, ENOMEM. */
+/* fds: ring memory, end to wait for work at, end to signal answers with; taken over on success.
+ * EPROTO, ENOMEM. */
 enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
                             struct xi_segments *segments, struct xi_host_lane **ret,
                             struct xi_err *err) XI_MUST_CHECK;
@@ -19,7 +20,8 @@ enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
 enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *runner,
                               struct xi_err *err) XI_MUST_CHECK;
 struct xi_outputs *xi_host_lane_outputs(struct xi_host_lane *lane);
-/* Ends the thread after the request it runs, and joins it. NULL is fine. */
+/* Waits for the thread's end (the daemon tells it by XI_WORK_QUIT, behind its work). NULL is
+ * fine. */
 void xi_host_lane_free(struct xi_host_lane *lane);
 
 #endif

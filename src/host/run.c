@@ -124,7 +124,9 @@ static void on_load(struct run *run, const struct xi_msg_load *m)
         rc = send_loaded(run, m, &err);
     if (rc != XI_OK) {
         xi_control_failed(&err, phase);
-        run->quit = 1; /* whatever is left of it is of no use */
+        if (strcmp(phase, "start") == 0)
+            _Exit(EXIT_CONFUSED); /* lanes run already */
+        run->quit = 1;            /* whatever is left of it is of no use */
     }
 }
 

@@ -29,7 +29,7 @@ enum xi_msg_type {
     XI_MSG_INSTALLED = 7,   /* role install: the record lies in staging as file "record" */
     XI_MSG_DROPPED = 8,     /* a segment is unmapped: its memory is given back */
     /* daemon → host */
-    XI_MSG_LANE = 32,    /* + fds: ring memory, submit eventfd, complete eventfd */
+    XI_MSG_LANE = 32,    /* + fds: ring memory, end to wait for work at, end to signal */
     XI_MSG_LOAD = 33,    /* load this session; lanes were sent before */
     XI_MSG_SEGMENT = 34, /* + fd: input (read-only) or output (writable) segment */
     XI_MSG_REFUSED = 35, /* answer to NEED_OUTPUT: no more memory for you */

@@ -3,7 +3,7 @@
  * Each side keeps its own index privately and publishes a copy; the other side's copy is checked
  * on every use, because the peer is not trusted. A record is copied out before anybody looks at
  * it, so it cannot change after a check. Wake-ups: the consumer says that it sleeps, the producer
- * signals its eventfd only then. One thread per side. */
+ * signals it only then. One thread per side. */
 #ifndef XI_IPC_RING_H
 #define XI_IPC_RING_H
 

@@ -18,13 +18,14 @@ enum xi_rc xi_work_open(const void *record, size_t bytes, struct xi_work_view *r
         return broken(err, "work record bytes", bytes, sizeof v.head);
     memcpy(&v.head, record, sizeof v.head);
     v.left = v.head.n_requests;
-    if (v.head.op < XI_WORK_ALL || v.head.op > XI_WORK_RELEASE)
-        return broken(err, "work op", v.head.op, XI_WORK_RELEASE);
+    if (v.head.op < XI_WORK_ALL || v.head.op > XI_WORK_QUIT)
+        return broken(err, "work op", v.head.op, XI_WORK_QUIT);
+    int bare = v.head.op >= XI_WORK_RELEASE;
     if (v.left > XI_BATCH_MAX)
         return broken(err, "work requests", v.left, XI_BATCH_MAX);
-    if (v.head.op == XI_WORK_RELEASE && (v.left != 0 || v.next != v.end))
+    if (bare && (v.left != 0 || v.next != v.end))
         return broken(err, "requests of a release", v.left, 0);
-    if (v.head.op != XI_WORK_RELEASE && v.left == 0)
+    if (!bare && v.left == 0)
         return xi_fail(err, XI_EPROTO, "work without a request");
     *ret = v;
     return XI_OK;

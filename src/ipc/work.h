@@ -19,7 +19,8 @@ enum xi_work_op {
     XI_WORK_PRE = 2, /* stages for accelerators: same format */
     XI_WORK_INFER = 3,
     XI_WORK_POST = 4,
-    XI_WORK_RELEASE = 5 /* no requests; `release` names an output the daemon is done with */
+    XI_WORK_RELEASE = 5, /* no requests; `release` names an output the daemon is done with */
+    XI_WORK_QUIT = 6     /* no requests; the lane ends */
 };
 
 /* A run of bytes in a segment. */

@@ -34,6 +34,10 @@ int xi_process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_peak
 /* Collects an ended child: 1 and what happened (exit code, or signal number), 0 if it runs on. */
 int xi_process_reap(pid_t pid, int *ret_exit_code, int *ret_signal);
 
+/* A way to wake a process that is not trusted, or to be woken by it: ret[0] becomes readable when
+ * ret[1] is signalled. Two open files, unlike a shared wake-up counter, whose every holder may
+ * fill it and make it block for all. ret[1] never blocks; ret[0] does if waiter_blocks. */
+enum xi_rc xi_wake_pair(int waiter_blocks, int ret[2], struct xi_err *err) XI_MUST_CHECK;
 /* A counter that wakes a poller; non-blocking, close-on-exec. -1 when there is none to be had. */
 int xi_wake_new(void);
 void xi_wake_signal(int fd);

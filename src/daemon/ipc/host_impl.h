@@ -31,7 +31,9 @@ struct xi_in_flight {
 };
 
 struct xi_lane_link {
-    int fd, submit_fd; /* ring memory, wake-up of the host's thread */
+    int fd;                 /* ring memory */
+    int submit_fd, wait_fd; /* our end to wake the host's thread, and its end, which we keep so
+                             * that a host that closes it cannot make ours a broken pipe */
     struct xi_map map;
     struct xi_ring submit, complete;
     uint32_t n_in_flight, n_owed, cap_owed;
@@ -63,9 +65,10 @@ struct xi_host {
     enum xi_host_state state;
     uint32_t refs; /* the owner, each reply, the handles until closed */
     char label[80];
-    int pid, pidfd, control_fd, complete_fd, log_fd;
+    int pid, pidfd, control_fd, log_fd;
+    int complete_fd, answer_fd; /* all lanes' completions wake us; the end that hosts signal */
     uv_poll_t control, complete, ended, log_pipe;
-    uv_timer_t grace;
+    uv_timer_t grace, more; /* more: completions left for the next turn */
     uint32_t open_handles;
 
     uint32_t n_lanes;
@@ -106,6 +109,8 @@ void xi_host_outputs_fini(struct xi_host *host);
 /* lanes (host_lanes.c) */
 enum xi_rc xi_host_lanes_open(struct xi_host *host, uint32_t count,
                               struct xi_err *err) XI_MUST_CHECK;
+/* Asks each lane's thread to end behind its work. 0: one has no room for that. */
+int xi_host_lanes_quit(struct xi_host *host);
 void xi_host_lanes_close(struct xi_host *host);
 /* Delivers completions, at most `max`. 1: there may be more. */
 int xi_host_read_lanes(struct xi_host *host, uint32_t max);

@@ -1,5 +1,5 @@
 /* host_lanes.c: work to a host's lanes and completions back. Nothing here allocates, locks or
- * makes a system call per request, but for the two eventfds when the other side sleeps. */
+ * makes a system call per request, but for the two wake-ups when the other side sleeps. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,6 +29,7 @@ static void close_lane(struct xi_lane_link *lane)
     xi_map_close(&lane->map);
     xi_fd_close(&lane->fd);
     xi_fd_close(&lane->submit_fd);
+    xi_fd_close(&lane->wait_fd);
     free(lane->owed);
     free(lane);
 }
@@ -39,23 +40,26 @@ static enum xi_rc open_lane(struct xi_host *host, uint32_t index, struct xi_err 
                             .submit_bytes = xi_ring_footprint(XI_LANE_RING_BYTES),
                             .complete_bytes = xi_ring_footprint(XI_LANE_RING_BYTES)};
     struct xi_lane_link *lane = calloc(1, sizeof *lane);
+    int wake[2];
     enum xi_rc rc;
 
     if (lane == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a lane");
     lane->fd = -1;
-    lane->submit_fd = xi_wake_new();
-    if (lane->submit_fd < 0) {
-        rc = xi_fail(err, XI_EFDS, "no descriptor for a lane");
+    lane->submit_fd = lane->wait_fd = -1;
+    rc = xi_wake_pair(1, wake, err);
+    if (rc != XI_OK)
         goto failed;
-    }
+    lane->wait_fd = wake[0];
+    lane->submit_fd = wake[1];
     rc = lane_memory(lane, err);
     if (rc != XI_OK)
         goto failed;
-    int fds[3] = {lane->fd, lane->submit_fd, host->complete_fd};
+    int fds[3] = {lane->fd, lane->wait_fd, host->answer_fd};
     rc = xi_host_send(host, &m, XI_MSG_LANE, sizeof m, fds, 3, err);
     if (rc != XI_OK)
         goto failed;
+    xi_fd_close(&wake[0]);
     host->lanes[index] = lane;
     host->n_lanes = index + 1;
     return XI_OK;
@@ -72,6 +76,19 @@ enum xi_rc xi_host_lanes_open(struct xi_host *host, uint32_t count, struct xi_er
             return rc;
     }
     return XI_OK;
+}
+
+int xi_host_lanes_quit(struct xi_host *host)
+{
+    struct xi_work_head head = {.op = XI_WORK_QUIT};
+
+    for (uint32_t i = 0; i < host->n_lanes; i++) {
+        if (xi_ring_push(&host->lanes[i]->submit, &head, sizeof head) != XI_OK)
+            return 0;
+        if (xi_ring_must_wake(&host->lanes[i]->submit))
+            xi_wake_signal(host->lanes[i]->submit_fd);
+    }
+    return 1;
 }
 
 void xi_host_lanes_close(struct xi_host *host)

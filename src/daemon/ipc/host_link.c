@@ -64,7 +64,7 @@ void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why)
         return;
     set_why(host, why);
     host->killed = 1;
-    if (grace_ms == 0 || host->state == XI_HOST_ENDING ||
+    if (grace_ms == 0 || host->state == XI_HOST_ENDING || !xi_host_lanes_quit(host) ||
         xi_host_send(host, &quit, XI_MSG_QUIT, sizeof quit, NULL, 0, &err) != XI_OK) {
         kill_now(host);
         return;
@@ -97,6 +97,7 @@ static void free_host(struct xi_host *host)
     xi_fd_close(&host->pidfd);
     xi_fd_close(&host->control_fd);
     xi_fd_close(&host->complete_fd);
+    xi_fd_close(&host->answer_fd);
     xi_fd_close(&host->log_fd);
     free(host);
 }
@@ -118,8 +119,8 @@ static void on_closed(uv_handle_t *handle)
 static void close_handles(struct xi_host *host)
 {
     uv_handle_t *all[] = {(uv_handle_t *)&host->control, (uv_handle_t *)&host->complete,
-                          (uv_handle_t *)&host->ended, (uv_handle_t *)&host->log_pipe,
-                          (uv_handle_t *)&host->grace};
+                          (uv_handle_t *)&host->ended,   (uv_handle_t *)&host->log_pipe,
+                          (uv_handle_t *)&host->grace,   (uv_handle_t *)&host->more};
 
     for (size_t i = 0; i < sizeof all / sizeof *all; i++)
         if (all[i]->data != NULL && !uv_is_closing(all[i]))
@@ -142,6 +143,19 @@ static void on_control(uv_poll_t *poll, int status, int events)
     kill_now(host);
 }
 
+static void read_completions(struct xi_host *host);
+
+static void on_more(uv_timer_t *timer)
+{
+    read_completions(timer->data);
+}
+
+static void read_completions(struct xi_host *host)
+{
+    if (host->state < XI_HOST_ENDED && xi_host_read_lanes(host, XI_HOST_RECORDS_PER_TURN))
+        (void)uv_timer_start(&host->more, on_more, 0, 0);
+}
+
 static void on_complete(uv_poll_t *poll, int status, int events)
 {
     struct xi_host *host = poll->data;
@@ -149,8 +163,7 @@ static void on_complete(uv_poll_t *poll, int status, int events)
     (void)status;
     (void)events;
     xi_wake_drain(host->complete_fd);
-    if (xi_host_read_lanes(host, XI_HOST_RECORDS_PER_TURN))
-        xi_wake_signal(host->complete_fd); /* the rest in the next turn */
+    read_completions(host);
 }
 
 static void on_log(uv_poll_t *poll, int status, int events)
@@ -224,8 +237,9 @@ static int watch_fd(struct xi_host *host, uv_poll_t *poll, int fd, uv_poll_cb cb
 static enum xi_rc watch_all(struct xi_host *host, struct xi_err *err)
 {
     (void)uv_timer_init(host->loop, &host->grace); /* cannot fail */
-    host->grace.data = host;
-    host->open_handles = 1;
+    (void)uv_timer_init(host->loop, &host->more);
+    host->grace.data = host->more.data = host;
+    host->open_handles = 2;
     if (watch_fd(host, &host->control, host->control_fd, on_control) != 0 ||
         watch_fd(host, &host->complete, host->complete_fd, on_complete) != 0 ||
         watch_fd(host, &host->log_pipe, host->log_fd, on_log) != 0 ||
@@ -280,14 +294,18 @@ static enum xi_rc spawn(struct xi_host *host, const struct xi_host_spec *spec, i
 static enum xi_rc start_process(struct xi_host *host, const struct xi_host_spec *spec,
                                 struct xi_err *err)
 {
-    int pair[2] = {-1, -1}, pipe_fds[2] = {-1, -1};
+    int pair[2] = {-1, -1}, pipe_fds[2] = {-1, -1}, wake[2];
     enum xi_rc rc = xi_message_pair(pair, err);
 
     if (rc != XI_OK)
         return rc;
     host->control_fd = pair[0];
-    host->complete_fd = xi_wake_new();
-    if (host->complete_fd < 0 || pipe2(pipe_fds, O_CLOEXEC) != 0) {
+    rc = xi_wake_pair(0, wake, err);
+    if (rc != XI_OK)
+        goto out;
+    host->complete_fd = wake[0];
+    host->answer_fd = wake[1];
+    if (pipe2(pipe_fds, O_CLOEXEC) != 0) {
         rc = xi_fail(err, XI_EFDS, "no descriptors to start a host");
         goto out;
     }
@@ -332,7 +350,8 @@ enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_ho
     host->events = *events;
     host->role = spec->role;
     host->refs = 2; /* the owner's, the handles' */
-    host->pidfd = host->control_fd = host->complete_fd = host->log_fd = -1;
+    host->pidfd = host->control_fd = host->log_fd = -1;
+    host->complete_fd = host->answer_fd = -1;
     host->output_limit_bytes = spec->output_limit_bytes ? spec->output_limit_bytes : XI_GIB;
     (void)snprintf(host->label, sizeof host->label, "%s", spec->label ? spec->label : "host");
     host->watch.closing = on_segment_closing;
