@@ -108,7 +108,8 @@ static int on_value(llhttp_t *p, const char *at, size_t n)
     return arena_add(h, at, n);
 }
 
-/* Header lines are kept as offsets until the arena has stopped moving. */
+/* Header lines are kept as offsets until the arena has stopped moving; n_headers stays 0 till then,
+ * so that nobody takes them for pointers. */
 static int on_value_complete(llhttp_t *p)
 {
     struct xi_http1 *h = self(p);
@@ -116,16 +117,16 @@ static int on_value_complete(llhttp_t *p)
 
     if (h->state == XI_HTTP1_BODY)
         return 0;
-    if (s->n_headers == XI_HTTP_HEADERS_MAX)
+    if (h->lines == XI_HTTP_HEADERS_MAX)
         return refuse(h, XI_EHEADERS, "more than 100 headers");
     while (s->arena_len > h->value_at &&
            (s->arena[s->arena_len - 1] == ' ' || s->arena[s->arena_len - 1] == '\t'))
         s->arena_len--;
     if (arena_end(h) != 0)
         return HPE_USER;
-    s->headers[s->n_headers].name = (const char *)(uintptr_t)h->field_at;
-    s->headers[s->n_headers].value = (const char *)(uintptr_t)h->value_at;
-    s->n_headers++;
+    s->headers[h->lines].name = (const char *)(uintptr_t)h->field_at;
+    s->headers[h->lines].value = (const char *)(uintptr_t)h->value_at;
+    h->lines++;
     h->field_at = UINT32_MAX;
     return 0;
 }
@@ -216,7 +217,7 @@ void xi_http1_next(struct xi_http1 *h, struct xi_http_stream *stream)
     h->stream = stream;
     h->state = stream ? XI_HTTP1_HEAD : XI_HTTP1_DONE;
     h->head_bytes = h->framing_bytes = h->extension_bytes = h->trailer_bytes = 0;
-    h->trailers = h->url_len = h->value_at = 0;
+    h->lines = h->trailers = h->url_len = h->value_at = 0;
     h->field_at = UINT32_MAX;
     h->in_value = h->head_done = h->message_done = h->host_count = 0;
     h->err = (struct xi_err){0};
@@ -261,10 +262,13 @@ static enum xi_rc resolve_headers(struct xi_http1 *h, struct xi_err *err)
 {
     struct xi_http_stream *s = h->stream;
 
-    for (uint32_t i = 0; i < s->n_headers; i++) {
-        struct xi_http_header *header = &s->headers[i];
+    for (; s->n_headers < h->lines; s->n_headers++) {
+        struct xi_http_header *header = &s->headers[s->n_headers];
         header->name = s->arena + (uintptr_t)header->name;
         header->value = s->arena + (uintptr_t)header->value;
+    }
+    for (uint32_t i = 0; i < s->n_headers; i++) {
+        const struct xi_http_header *header = &s->headers[i];
         if (strcmp(header->name, "host") == 0) {
             s->host = header->value;
             h->host_count++;

@@ -18,7 +18,7 @@ struct xi_http1 {
     void *ctx;
     struct xi_http_stream *stream; /* of the request under way */
     uint64_t head_bytes, framing_bytes, extension_bytes, trailer_bytes;
-    uint32_t trailers;
+    uint32_t lines, trailers;
     uint32_t url_len, field_at, value_at; /* offsets in the arena */
     int in_value, head_done, message_done, host_count;
     struct xi_err err; /* set inside a parser callback */
