@@ -59,7 +59,6 @@ static enum xi_rc open_lane(struct xi_host *host, uint32_t index, struct xi_err 
     rc = xi_host_send(host, &m, XI_MSG_LANE, sizeof m, fds, 3, err);
     if (rc != XI_OK)
         goto failed;
-    xi_fd_close(&wake[0]);
     host->lanes[index] = lane;
     host->n_lanes = index + 1;
     return XI_OK;
