@@ -100,8 +100,9 @@ static enum xi_rc open_engine(struct xi_runner *r, const struct xi_runner_spec *
         code = r->plugin.table->open(&config, &r->engine, text, sizeof text);
     if (code != XI_ENGINE_OK)
         return xi_plugin_fail(err, code, text);
-    (void)snprintf(r->info.engine, sizeof r->info.engine, "%.31s %.31s", spec->engine,
-                   r->probe.version);
+    int plain = (int)strcspn(r->probe.version, "- "); /* "2026.4.1-22982-e213…" */
+    (void)snprintf(r->info.engine, sizeof r->info.engine, "%.31s %.*s", spec->engine,
+                   plain < 31 ? plain : 31, r->probe.version);
     return XI_OK;
 }
 

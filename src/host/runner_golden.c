@@ -351,7 +351,12 @@ enum xi_rc xi_runner_golden(struct xi_runner *r, struct xi_err *err)
 
     for (size_t i = 0; i < r->manifest->n_goldens && rc == XI_OK; i++) {
         const struct xi_manifest_golden *g = &r->manifest->goldens[i];
-        rc = g->input_file != NULL ? golden_flow(r, g, err) : golden_tensors(r, g, err);
+        if (g->input_file != NULL && g->expect_file != NULL)
+            rc = golden_flow(r, g, err);
+        else if (g->input_file == NULL && g->n_expects > 0)
+            rc = golden_tensors(r, g, err);
+        else /* a proof that cannot be made is none */
+            rc = xi_fail(err, XI_EUNSUPPORTED, "mixes a flow's side with tensors");
         if (rc != XI_OK)
             rc = xi_wrap(err, rc, "golden \"%.40s\"", g->id);
     }
