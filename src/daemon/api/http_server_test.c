@@ -27,7 +27,7 @@ static char token_path[64], socket_path[64];
 struct client {
     uv_tcp_t tcp;
     uv_connect_t connect;
-    uv_write_t write;
+    uv_write_t write, more;
     char *answer;
     size_t len, room;
     int ended, closed;
@@ -84,6 +84,14 @@ static void send_bytes(struct client *c, const char *bytes, size_t n)
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)n);
 
     (void)uv_write(&c->write, (uv_stream_t *)&c->tcp, &buf, 1, NULL);
+}
+
+/* A second write of one client. */
+static void send_bytes_more(struct client *c, const char *bytes, size_t n)
+{
+    uv_buf_t buf = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)n);
+
+    (void)uv_write(&c->more, (uv_stream_t *)&c->tcp, &buf, 1, NULL);
 }
 
 static void close_client(struct client *c)
@@ -257,6 +265,81 @@ static void json_tensors_go_through(void **state)
                      400);
     assert_int_equal(ask_json(JSON("{\"inputs\":[")), 400);
     assert_non_null(strstr(last, "XI-0103"));
+}
+
+/* Large enough to be read and written on the work pool. */
+static void large_json_leaves_the_loop(void **state)
+{
+    enum { ROWS = 20000 };
+    struct xi_str text;
+    struct client c;
+    char head[256];
+
+    (void)state;
+    xi_str_init(&text, XI_MIB);
+    xi_str_printf(&text,
+                  "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[%d,4],"
+                  "\"data\":[",
+                  ROWS);
+    for (int i = 0; i < ROWS; i++)
+        xi_str_printf(&text, "%s%d,0,0,0.5", i ? "," : "", i);
+    xi_str_puts(&text, "]}]}");
+    assert_false(text.failed);
+    int n = snprintf(head, sizeof head,
+                     "POST /v1/infer/double HTTP/1.1\r\n" HOST
+                     "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                     text.len);
+    open_client(&c);
+    send_bytes(&c, head, (size_t)n);
+    send_bytes_more(&c, text.data, text.len);
+    wait_answers(&c, 1, 20000);
+    assert_non_null(c.answer);
+    assert_int_equal(strncmp(c.answer, "HTTP/1.1 200", 12), 0);
+    assert_non_null(strstr(c.answer, "\"data\":[0,0,0,1,2,0,0,1,4,0,0,1,"));
+    assert_non_null(strstr(c.answer, ",39998,0,0,1]}]"));
+    close_client(&c);
+    /* And a client that leaves while its JSON is read. */
+    open_client(&c);
+    send_bytes(&c, head, (size_t)n);
+    send_bytes_more(&c, text.data, text.len);
+    while (core.slots_out == 0)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    close_client(&c);
+    for (int i = 0; i < 2000 && core.slots_out > 0; i++) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        (void)usleep(1000);
+    }
+    assert_int_equal(core.slots_out, 0);
+    xi_str_fini(&text);
+}
+
+static void a_load_reports_as_events(void **state)
+{
+    struct client c;
+    static const char text[] = "POST /v1/control/load HTTP/1.1\r\n" HOST
+                               "Accept: text/event-stream\r\nContent-Type: application/json\r\n"
+                               "Content-Length: 17\r\n\r\n{\"package\":\"cat\"}";
+    static const char wrong[] = "POST /v1/control/load HTTP/1.1\r\n" HOST
+                                "Accept: text/event-stream\r\nContent-Type: application/json\r\n"
+                                "Content-Length: 17\r\n\r\n{\"package\":\"dog\"}";
+
+    (void)state;
+    open_client(&c);
+    send_bytes(&c, text, sizeof text - 1);
+    for (int i = 0; i < 5000 && (!c.answer || !strstr(c.answer, "\r\n0\r\n\r\n")); i++) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        (void)usleep(200);
+    }
+    assert_non_null(strstr(c.answer, "Content-Type: text/event-stream\r\n"));
+    assert_non_null(strstr(c.answer, "event: loaded\ndata: {\"id\":"));
+    c.len = 0;
+    send_bytes_more(&c, wrong, sizeof wrong - 1); /* the connection goes on */
+    for (int i = 0; i < 5000 && (c.len == 0 || !strstr(c.answer, "\r\n0\r\n\r\n")); i++) {
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        (void)usleep(200);
+    }
+    assert_non_null(strstr(c.answer, "event: problem\ndata: {\"type\":"));
+    close_client(&c);
 }
 
 static void the_binary_layout_goes_both_ways(void **state)
@@ -706,6 +789,8 @@ int main(void)
         TEST(answers_and_keeps_the_connection),
         TEST(a_tensor_goes_through),
         TEST(json_tensors_go_through),
+        TEST(large_json_leaves_the_loop),
+        TEST(a_load_reports_as_events),
         TEST(the_binary_layout_goes_both_ways),
         TEST(pictures_go_through_the_flow),
         TEST(no_other_spelling_reaches_a_route),

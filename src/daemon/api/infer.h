@@ -35,6 +35,9 @@ struct xi_infer {
     uint64_t completed_ns;
     unsigned chosen[XI_TENSORS_MAX], n_chosen; /* reply parts that are answered */
     unsigned binary[XI_TENSORS_MAX];
+    struct xi_str
+        names; /* of the chosen ones: a session's ports may change while a thread writes */
+    size_t name_at[XI_TENSORS_MAX];
     int any_binary;
 
     uv_work_t work;

@@ -44,7 +44,7 @@ void xi_infer_submit(struct xi_infer *inf)
     if (x->conn == NULL) { /* the client went while its JSON was read */
         struct xi_err err;
         (void)xi_fail(&err, XI_ECANCELLED, "the client went away");
-        refuse(inf, &err);
+        xi_request_finish(req, XI_ECANCELLED, NULL, &err);
         return;
     }
     req->timing.born = x->born_ns;
@@ -64,8 +64,6 @@ void xi_infer_submit(struct xi_infer *inf)
         x->slot = NULL;
     }
     inf->session->stats.copied_bytes += x->stream.copied;
-    req->done = done;
-    req->owner = x;
     x->gone = gone;
     xi_pool_submit(service->pool, req);
 }
@@ -76,6 +74,9 @@ static void begin_request(struct xi_infer *inf)
 
     xi_request_init(x->server->service, &inf->req, inf->session);
     inf->req.n_parts = 0;
+    inf->req.slot = NULL;
+    inf->req.done = done;
+    inf->req.owner = x;
 }
 
 /* at: where the bytes lie in the slot. */
@@ -214,8 +215,6 @@ static void add_tensors(struct xi_infer *inf)
         if (port < 0 || xi_port_check(&sig->inputs[port], &t, &err) != XI_OK) {
             if (port < 0)
                 (void)xi_fail(&err, XI_EAGAIN, "the session changed while this request was read");
-            inf->req.done = done;
-            inf->req.owner = x;
             xi_request_finish(&inf->req, err.rc, NULL, &err);
             return;
         }

@@ -15,6 +15,7 @@ void xi_infer_free(struct xi_infer *inf)
     if (inf == NULL)
         return;
     free(inf->oip);
+    xi_str_fini(&inf->names);
     free(inf);
 }
 
@@ -225,6 +226,7 @@ void xi_infer_begin(struct xi_exchange *x)
             return;
         }
         x->infer->x = x;
+        xi_str_init(&x->infer->names, XI_TENSORS_MAX * XI_TENSOR_NAME_MAX);
     }
     x->release = release;
     if (begin(x, x->infer, &err) != XI_OK) {
