@@ -91,7 +91,6 @@ static enum xi_rc ask(struct xi_outputs *o, uint64_t bytes, struct xi_err *err)
 
     if (o->box.asked) /* the last answer has not come yet; it may do */
         return XI_OK;
-    o->box.refused = 0;
     if (xi_control_send(&m, XI_MSG_NEED_OUTPUT, sizeof m) != XI_OK)
         return xi_fail(err, XI_EHOST, "the daemon has gone");
     o->box.asked = 1;
