@@ -4,7 +4,7 @@ BUILD := build
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 
-.PHONY: help deps deps-test build zoo run test bench check format install clean distclean
+.PHONY: help deps deps-test build zoo run test fuzz bench check format install clean distclean
 
 help: ## this list
 	@printf 'xInfer: a runtime that serves neural models. Begin with\n\n    make run\n\n'
@@ -30,6 +30,10 @@ run: zoo ## show it: detect objects in photographs (PICTURE=path for your own)
 
 test: deps-test ## run all tests, plain and under sanitizers; ends with the count
 	@tools/test
+
+fuzz: deps ## fuzz all parsers with clang's libFuzzer, FUZZ_SECONDS=600 each
+	@deps/apt build fuzz
+	@tests/fuzz/run
 
 bench: zoo ## measure the figures of the README
 	@tools/build release

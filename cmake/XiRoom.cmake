@@ -11,7 +11,7 @@ target_compile_definitions(xi_flags INTERFACE _POSIX_C_SOURCE=200809L)
 target_include_directories(xi_flags INTERFACE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/include)
 target_compile_options(xi_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wstrict-prototypes -Wmissing-prototypes -Wvla
-  -Wformat=2 -Wno-format-truncation -Wundef -fno-strict-aliasing)
+  -Wformat=2 $<$<C_COMPILER_ID:GNU>:-Wno-format-truncation> -Wundef -fno-strict-aliasing)
 option(XI_WERROR "warnings are errors" OFF)
 if(XI_WERROR)
   target_compile_options(xi_flags INTERFACE -Werror)

@@ -19,12 +19,14 @@ def pytest_sessionstart():
 
 
 @pytest.fixture
-def new_daemon():
+def new_daemon(request):
     """new_daemon(*args, env=...): daemons that are not started yet; all end with the test."""
     made = []
+    crashing = tuple(name for mark in request.node.iter_markers("crashes") for name in mark.args)
 
     def make(*args, env=None):
         made.append(Daemon(*args, env=env))
+        made[-1].crashing = crashing
         return made[-1]
 
     yield make

@@ -26,7 +26,7 @@ def build_dir():
 
 
 def is_sanitized():
-    return os.environ.get("XINFER_BUILD", "release") in ("asan", "tsan")
+    return os.path.basename(build_dir()) in ("asan", "tsan")
 
 
 def program(name):
@@ -118,7 +118,7 @@ class Daemon:
         self.port = free_port()
         self.process = None
         self.expected_to_live = False
-        self.reports_expected = False  # set by a test that breaks a host on purpose
+        self.crashing = ()  # sessions whose hosts a test crashes on purpose
 
     @property
     def url(self):
@@ -222,7 +222,9 @@ class Daemon:
         finally:
             shutil.rmtree(self.home, ignore_errors=True)
         assert not died, "xinferd died with %d:\n%s" % (self.process.returncode, log)
-        assert self.reports_expected or not SANITIZER.search(log), "a sanitizer reported:\n%s" % log
+        reports = [line for line in log.splitlines() if SANITIZER.search(line)
+                   and not any(" host=%s#" % name in line for name in self.crashing)]
+        assert not reports, "a sanitizer reported:\n%s" % log
         assert rc == 0, "xinferd ended with %d after SIGTERM:\n%s" % (rc, log)
 
 

@@ -7,7 +7,7 @@ import time
 import pytest
 
 import models
-from daemon import is_running, is_sanitized, wait_for
+from daemon import is_running, wait_for
 from models import ask, numbers, session
 
 POISON = (666.0, 0.0, 0.0, 0.0)
@@ -46,6 +46,7 @@ def neighbour(daemon, tmp_path):
     assert not wrong, wrong[:3]
 
 
+@pytest.mark.crashes("weak")
 @pytest.mark.parametrize("how", ["segv", "abort", "exit0", "double-free"])
 def test_a_request_that_ends_its_host_is_answered_and_refused_from_then_on(
         daemon, neighbour, tmp_path, how):
@@ -59,6 +60,7 @@ def test_a_request_that_ends_its_host_is_answered_and_refused_from_then_on(
     assert session(daemon, "weak")["restarts"] >= 1
 
 
+@pytest.mark.crashes("weak")
 def test_requests_beside_the_poisoned_one_are_all_answered_right(daemon, tmp_path):
     load(daemon, models.write(tmp_path, "weak", models.DOUBLE, "crash segv when 666", "delay-ms 5"),
          "--instances", "2")
@@ -77,6 +79,7 @@ def test_requests_beside_the_poisoned_one_are_all_answered_right(daemon, tmp_pat
         assert numbers(answer)[0] == 2 * i + 1, answer
 
 
+@pytest.mark.crashes("victim")
 @pytest.mark.parametrize("sig", [signal.SIGKILL, signal.SIGSEGV, signal.SIGABRT])
 def test_a_host_that_is_killed_comes_back_and_loses_nothing(daemon, neighbour, tmp_path, sig):
     load(daemon, models.write(tmp_path, "victim", models.DOUBLE, "delay-ms 100"))
@@ -105,6 +108,7 @@ def test_a_host_that_hangs_is_ended_by_the_watchdog(new_daemon, tmp_path, fault)
     assert numbers(ask(daemon, "sleepy", 1, 1, 1, 1)) == [3, 3, 3, 3]
 
 
+@pytest.mark.crashes("bomb")
 def test_a_model_that_always_crashes_is_quarantined_and_the_rest_serves(
         daemon, neighbour, tmp_path):
     load(daemon, models.write(tmp_path, "bomb", models.DOUBLE, "crash segv from 4"))
@@ -126,6 +130,7 @@ def test_a_wrong_host_that_fills_its_stdout_does_not_fill_the_log(daemon, tmp_pa
     assert len(daemon.log()) < 1000000
 
 
+@pytest.mark.crashes("broken")
 @pytest.mark.parametrize("fault,code", [("load-fail unsupported", "XI-0306"),
                                         ("load-crash segv", "XI-0"), ("load-fail no-memory", "XI-05")])
 def test_a_load_that_fails_says_why_and_leaves_nothing(daemon, tmp_path, fault, code):
@@ -227,7 +232,7 @@ def test_a_full_queue_refuses_at_once_and_says_when_to_come_back(new_daemon, tmp
         assert int(a.headers["retry-after"]) >= 1
 
 
-@pytest.mark.skipif(is_sanitized(), reason="sanitizers need memory without limits")
+@pytest.mark.release  # sanitizers need memory without limits
 def test_a_host_that_leaks_without_end_meets_its_limit_alone(new_daemon, tmp_path):
     config = tmp_path / "config.json"
     config.write_text('{"host_memory": "256MiB"}')

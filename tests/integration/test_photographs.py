@@ -11,8 +11,6 @@ from PIL import Image
 
 from daemon import Daemon
 
-pytestmark = pytest.mark.release
-
 PHOTOGRAPHS = {
     "chelsea": ("Cat", (0, 0, 395, 300)),
     "astronaut": ("Person", (22, 15, 362, 512)),
