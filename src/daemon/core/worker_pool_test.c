@@ -15,7 +15,7 @@
 #define POISON 0xee
 
 /* Linked with --wrap: what this room allocates. */
-static uint64_t allocations;
+static _Atomic uint64_t allocations; /* hashing has a thread of its own */
 void *__real_malloc(size_t n);
 void *__wrap_malloc(size_t n);
 void *__real_calloc(size_t n, size_t m);

@@ -273,16 +273,34 @@ static void fill_args(const struct xi_host_spec *s, const char *limit, const cha
     argv[n] = NULL;
 }
 
+/* Hosts get an empty environment; in a sanitizer's build, what its runtime reads. */
+static void fill_env(const char *env[8])
+{
+    int n = 0;
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    static const char *const keys[] = {"ASAN_OPTIONS=", "UBSAN_OPTIONS=", "TSAN_OPTIONS=",
+                                       "LSAN_OPTIONS=", "TBB_ENABLE_SANITIZERS="};
+
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++)
+        for (char **e = environ; *e != NULL; e++)
+            if (n < 7 && strncmp(*e, keys[k], strlen(keys[k])) == 0)
+                env[n++] = *e;
+#endif
+    env[n] = NULL;
+}
+
 static enum xi_rc spawn(struct xi_host *host, const struct xi_host_spec *spec, int peer_fd,
                         int log_write_fd, struct xi_err *err)
 {
-    const char *argv[24];
+    const char *argv[24], *env[8];
     char limit[24], uid[12];
-    struct xi_spawn s = {.argv = argv, .in_fd = -1, .out_fd = log_write_fd, .err_fd = log_write_fd};
+    struct xi_spawn s = {
+        .argv = argv, .env = env, .in_fd = -1, .out_fd = log_write_fd, .err_fd = log_write_fd};
 
     (void)snprintf(limit, sizeof limit, "%llu", (unsigned long long)spec->data_limit_bytes);
     (void)snprintf(uid, sizeof uid, "%u", spec->run_as_uid);
     fill_args(spec, limit, uid, argv);
+    fill_env(env);
     s.fds[s.n_fds++] = peer_fd;
     if (spec->role == XI_HOST_INSTALL) {
         s.fds[s.n_fds++] = spec->archive_fd;
