@@ -44,6 +44,7 @@ struct xi_verb {
 /* The one table that makes dispatch, help and completion. */
 extern const struct xi_verb *const xi_verbs[];
 const struct xi_verb *xi_verb_find(const char *name);
+enum xi_rc xi_cli_unknown_verb(const char *word, struct xi_err *err); /* names the nearest */
 
 /* Fills in cli and the verb's targets. EUSAGE names the nearest known option. */
 enum xi_rc xi_cli_parse(struct xi_cli *cli, const struct xi_verb *verb, int argc, char **argv,
@@ -53,6 +54,8 @@ void xi_cli_help(const struct xi_verb *verb); /* NULL: the overview */
 /* Opens cli->client to the daemon that answers: --server, XINFER_SERVER, the user's socket, the
  * service's socket, 127.0.0.1:9470. EUNREACH says how to start one. */
 enum xi_rc xi_cli_connect(struct xi_cli *cli) XI_MUST_CHECK;
+/* Where a daemon answers within timeout_ms (for each place): 1 and its URL, or 0. */
+int xi_cli_find(long timeout_ms, char *ret, size_t bytes);
 /* As connect, but starts a daemon of the user's own where none answers; it ends by itself when
  * its last client has gone. */
 enum xi_rc xi_cli_connect_or_start(struct xi_cli *cli) XI_MUST_CHECK;
@@ -65,13 +68,20 @@ enum xi_rc xi_cli_program(const char *name, char *ret, size_t bytes,
  * takes as "package" (at least 160 bytes). */
 enum xi_rc xi_cli_package(struct xi_cli *cli, const char *what, char *ret,
                           size_t bytes) XI_MUST_CHECK;
-/* POST /v1/control/load; *ret is the session's object (json_decref). */
-enum xi_rc xi_cli_load(struct xi_cli *cli, json_t *body, json_t **ret) XI_MUST_CHECK;
+/* POST /v1/control/load, showing its phases on a terminal; what names the model there. body is
+ * freed; *ret is the session's object (json_decref). */
+enum xi_rc xi_cli_load(struct xi_cli *cli, const char *what, json_t *body,
+                       json_t **ret) XI_MUST_CHECK;
+/* POST /v1/control/unload of a name or an id; *ret is what the daemon says (json_decref). */
+enum xi_rc xi_cli_unload(struct xi_cli *cli, const char *which, json_t **ret) XI_MUST_CHECK;
 
-/* Progress on stderr: a bar on a terminal, nothing in a pipe. */
+/* Progress on stderr: one line on a terminal, redrawn 10 times a second at most; nothing in a
+ * pipe. A bar, or (permille -1: unknown) a phase and the seconds since started_ms. */
 void xi_progress(void *label, uint64_t done, uint64_t total);
+void xi_progress_phase(const char *label, const char *phase, int permille, uint64_t started_ms);
 void xi_progress_end(void);
-void xi_note(const struct xi_cli *cli, const char *fmt, ...) XI_PRINTF(2, 3); /* not with -q */
+/* A remark on stderr; none with -q or --json. */
+void xi_note(const struct xi_cli *cli, const char *fmt, ...) XI_PRINTF(2, 3);
 
 /* Aligned columns on stdout: the first row is the header (bold on a terminal). Cells are
  * NULL-terminated rows of n_columns strings. */
@@ -84,6 +94,18 @@ void xi_print_json(const json_t *value); /* one line on stdout */
 /* The answer of /v1/infer for people. */
 void xi_print_answer(const json_t *answer);
 char *xi_bytes_text(char buf[16], double bytes); /* "9.5 MiB" */
+/* "openvino 2026.4.1-22982-e213…" is "openvino 2026.4.1" for people. */
+char *xi_engine_text(char buf[48], const char *engine);
+
+/* What an error code means and what to do about it. Two sentences at most; never NULL. */
+const char *xi_code_help(enum xi_rc rc);
+/* The engine plugins beside this program: up to max names of files and whether all may write
+ * them. */
+struct xi_plugin_file {
+    char name[32];
+    int open_to_all;
+};
+int xi_cli_plugins(struct xi_plugin_file *ret, int max);
 
 extern const struct xi_verb xi_verb_run, xi_verb_serve, xi_verb_load, xi_verb_unload, xi_verb_infer,
     xi_verb_ls, xi_verb_ps, xi_verb_pack, xi_verb_inspect, xi_verb_doctor, xi_verb_version,

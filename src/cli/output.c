@@ -23,9 +23,26 @@ char *xi_bytes_text(char buf[16], double bytes)
     return buf;
 }
 
+char *xi_engine_text(char buf[48], const char *engine)
+{
+    const char *space = strchr(engine, ' ');
+    size_t name = space ? (size_t)(space - engine) + 1 : 0;
+
+    (void)snprintf(buf, 48, "%.*s", (int)(name + strcspn(engine + name, "-+")), engine);
+    return buf;
+}
+
+/* NO_COLOR counts when it is not empty (no-color.org). */
+static int is_pretty(int fd)
+{
+    const char *no = getenv("NO_COLOR"), *term = getenv("TERM");
+
+    return isatty(fd) && (no == NULL || *no == '\0') && (term == NULL || strcmp(term, "dumb") != 0);
+}
+
 struct bar {
     uint64_t started_ms, drawn_ms;
-    int visible;
+    int visible, full;
 };
 
 static struct bar *the_bar(void)
@@ -35,6 +52,22 @@ static struct bar *the_bar(void)
     return &bar;
 }
 
+/* Is it time to draw? The first line of a bar, and its last, always are. */
+static int begin_line(struct bar *bar, uint64_t now, int full)
+{
+    if (!isatty(STDERR_FILENO))
+        return 0;
+    if (bar->visible && (bar->full || (now - bar->drawn_ms < 100 && !full)))
+        return 0;
+    if (!bar->visible)
+        bar->started_ms = now;
+    bar->drawn_ms = now;
+    bar->visible = 1;
+    bar->full = full;
+    (void)fprintf(stderr, "\r\033[K");
+    return 1;
+}
+
 void xi_progress(void *label, uint64_t done, uint64_t total)
 {
     struct bar *bar = the_bar();
@@ -42,19 +75,30 @@ void xi_progress(void *label, uint64_t done, uint64_t total)
     char a[16], b[16], rate[16];
     char fill[25] = "........................";
 
-    if (!isatty(STDERR_FILENO) || total == 0 || (now - bar->drawn_ms < 100 && done != total))
+    if (total == 0 || done > total || !begin_line(bar, now, done == total))
         return;
-    if (!bar->visible)
-        bar->started_ms = now;
-    bar->drawn_ms = now;
-    bar->visible = 1;
     memset(fill, '#', (size_t)(done * 24 / total));
     double seconds = (double)(now - bar->started_ms) / 1000.0;
     double speed = seconds > 0.05 ? (double)done / seconds : 0;
-    double left = speed > 0 ? (double)(total - done) / speed : 0;
-    (void)fprintf(stderr, "\r\033[K%s [%s] %s of %s  %s/s  %.0f s left", (const char *)label, fill,
+    (void)fprintf(stderr, "%s [%s] %s of %s  %s/s", (const char *)label, fill,
                   xi_bytes_text(a, (double)done), xi_bytes_text(b, (double)total),
-                  xi_bytes_text(rate, speed), left);
+                  xi_bytes_text(rate, speed));
+    if (done == total)
+        (void)fprintf(stderr, "  being checked there");
+    else if (speed > 0)
+        (void)fprintf(stderr, "  %.0f s left", (double)(total - done) / speed);
+}
+
+void xi_progress_phase(const char *label, const char *phase, int permille, uint64_t started_ms)
+{
+    uint64_t now = xi_now_ms();
+
+    if (!begin_line(the_bar(), now, 0))
+        return;
+    (void)fprintf(stderr, "%.60s: %.40s", label, phase);
+    if (permille >= 0)
+        (void)fprintf(stderr, " %d %%", permille / 10);
+    (void)fprintf(stderr, "  %.1f s", (double)(now - started_ms) / 1000.0);
 }
 
 void xi_progress_end(void)
@@ -63,16 +107,16 @@ void xi_progress_end(void)
 
     if (bar->visible)
         (void)fprintf(stderr, "\r\033[K");
-    bar->visible = 0;
+    *bar = (struct bar){0};
 }
 
 void xi_note(const struct xi_cli *cli, const char *fmt, ...)
 {
     va_list ap;
 
-    if (cli->quiet)
-        return;
     xi_progress_end();
+    if (cli->quiet || cli->json)
+        return;
     (void)fflush(stdout); /* on a terminal both streams are one text */
     va_start(ap, fmt);
     (void)vfprintf(stderr, fmt, ap);
@@ -113,7 +157,19 @@ void xi_table_cell(struct xi_table *t, const char *fmt, ...)
     if (vasprintf(&t->cells[t->n], fmt, ap) < 0)
         t->cells[t->n] = NULL;
     va_end(ap);
+    for (char *p = t->cells[t->n]; p != NULL && *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?'; /* labels and names come from packages: they don't steer the terminal */
     t->n++;
+}
+
+static int columns_of(const char *text)
+{
+    int n = 0;
+
+    for (; *text; text++)
+        n += ((unsigned char)*text & 0xc0) != 0x80; /* UTF-8: one for each first byte */
+    return n;
 }
 
 static void print_cell(const struct xi_table *t, size_t i, const int *widths, int bold)
@@ -126,19 +182,19 @@ static void print_cell(const struct xi_table *t, size_t i, const int *widths, in
     if (last)
         (void)printf("%s", text);
     else
-        (void)printf("%-*s  ", widths[column], text);
+        (void)printf("%s%*s", text, widths[column] - columns_of(text) + 2, "");
     (void)printf("%s%s", bold ? "\033[0m" : "", last ? "\n" : "");
 }
 
 void xi_table_print(struct xi_table *t)
 {
     int widths[16] = {0};
-    int pretty = isatty(STDOUT_FILENO) && getenv("NO_COLOR") == NULL;
+    int pretty = is_pretty(STDOUT_FILENO);
 
     if (t == NULL)
         return;
     for (size_t i = 0; i < t->n; i++) {
-        int w = t->cells[i] ? (int)strlen(t->cells[i]) : 0, column = (int)(i % (size_t)t->columns);
+        int w = t->cells[i] ? columns_of(t->cells[i]) : 0, column = (int)(i % (size_t)t->columns);
         if (column < 16 && w > widths[column])
             widths[column] = w;
     }

@@ -1,6 +1,6 @@
 /* verb_doctor.c: doctor: is this machine well, and what would make it better?
  *
- * Each check is one function that fills in a row. Nothing here waits longer than a second. */
+ * Each check is one function that fills in a row. Nothing here waits longer than half a second. */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
@@ -12,15 +12,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/json.h"
 #include "base/limits.h"
 #include "cli/cli.h"
 
+enum { ANSWER_MS = 400, ENGINES_MAX = 16 };
 enum state { OK, WARN, FAIL, ABSENT };
 
 struct check {
     const char *name;
+    char own_name[48]; /* for names that are made up as we go */
     enum state state;
-    char value[160], fix[160];
+    char value[200], fix[160];
 };
 
 static void set(struct check *c, enum state state, const char *value)
@@ -111,46 +114,99 @@ static void check_node(struct check *c, const char *path, const char *what)
         set(c, OK, what);
 }
 
+/* A daemon that was named must answer; that none runs is no fault of the machine. */
 static void check_daemon(struct xi_cli *cli, struct check *c)
 {
-    if (cli->client == NULL && xi_cli_connect(cli) != XI_OK) {
-        set(c, ABSENT, "no daemon answers");
+    char server[300];
+    int alive;
+
+    (void)snprintf(server, sizeof server, "%s", cli->server ? cli->server : "");
+    alive = cli->server ? xi_client_alive(server, ANSWER_MS)
+                        : xi_cli_find(ANSWER_MS, server, sizeof server);
+    if (alive && xi_client_open(server, getenv("XINFER_TOKEN"), &cli->client, &cli->err) == XI_OK) {
+        (void)snprintf(c->value, sizeof c->value, "answers at %.120s", server);
+        c->state = OK;
+    } else if (cli->server != NULL) {
+        (void)snprintf(c->value, sizeof c->value, "nobody answers at %.120s", cli->server);
+        (void)snprintf(c->fix, sizeof c->fix, "xinfer serve, or another --server");
+        c->state = FAIL;
+    } else {
+        set(c, ABSENT, "none runs here");
         (void)snprintf(c->fix, sizeof c->fix, "xinfer serve");
-        cli->err = (struct xi_err){0};
-        return;
     }
-    (void)snprintf(c->value, sizeof c->value, "answers at %.120s", xi_client_server(cli->client));
-    c->state = OK;
+}
+
+static enum xi_rc get_capabilities(struct xi_cli *cli, json_t **ret)
+{
+    struct xi_answer answer = {0};
+    struct xi_call call = {
+        .method = "GET", .path = "/v1/device/capabilities", .body_fd = -1, .timeout_ms = ANSWER_MS};
+
+    xi_str_init(&answer.body, XI_MIB);
+    enum xi_rc rc = xi_client_call(cli->client, &call, &answer, &cli->err);
+    if (rc == XI_OK)
+        rc = xi_json_parse(xi_str_text(&answer.body), answer.body.len, XI_MIB, ret, &cli->err);
+    xi_str_fini(&answer.body);
+    return rc;
+}
+
+static void name_engine(struct check *c, const char *name)
+{
+    (void)snprintf(c->own_name, sizeof c->own_name, "engine %s", name ? name : "?");
+    c->name = c->own_name;
 }
 
 /* One row for each engine the daemon has probed. */
 static int check_engines(struct xi_cli *cli, struct check *rows, int max)
 {
     json_t *doc = NULL, *e;
+    char engine[48];
     size_t i;
     int n = 0;
-    static char names[16][48];
 
-    if (cli->client == NULL || xi_client_json(cli->client, "GET", "/v1/device/capabilities", NULL,
-                                              &doc, &cli->err) != XI_OK)
-        return 0;
+    if (get_capabilities(cli, &doc) != XI_OK) {
+        rows[0].name = "engines";
+        (void)snprintf(rows[0].value, sizeof rows[0].value, "unknown: %.140s", cli->err.msg);
+        rows[0].state = WARN;
+        return 1;
+    }
     json_array_foreach(json_object_get(doc, "engines"), i, e)
     {
-        if (n >= max || n >= 16)
+        if (n >= max)
             break;
-        const char *name = json_string_value(json_object_get(e, "name"));
         const char *version = json_string_value(json_object_get(e, "version"));
         const char *missing = json_string_value(json_object_get(e, "missing"));
-        (void)snprintf(names[n], sizeof names[n], "engine %s", name ? name : "?");
-        rows[n].name = names[n];
+        name_engine(&rows[n], json_string_value(json_object_get(e, "name")));
         if (json_is_true(json_object_get(e, "present")))
-            set(&rows[n], OK, version ? version : "present");
+            set(&rows[n], OK, version && *version ? xi_engine_text(engine, version) : "present");
         else
-            set(&rows[n], WARN, missing ? missing : "not present");
+            set(&rows[n], WARN, missing && *missing ? missing : "not present");
         n++;
     }
     json_decref(doc);
     return n;
+}
+
+/* Without a daemon nobody has probed them: what lies there is all that can be said. */
+static int check_plugins(struct check *rows, int max)
+{
+    struct xi_plugin_file files[ENGINES_MAX];
+    int n = xi_cli_plugins(files, max < ENGINES_MAX ? max : ENGINES_MAX);
+
+    for (int i = 0; i < n; i++) {
+        name_engine(&rows[i], files[i].name);
+        set(&rows[i], files[i].open_to_all ? WARN : OK,
+            files[i].open_to_all ? "everybody can write its file: it will be refused"
+                                 : "installed; a daemon says what it finds");
+        if (files[i].open_to_all)
+            (void)snprintf(rows[i].fix, sizeof rows[i].fix, "install it anew, mode 0755");
+    }
+    if (n > 0)
+        return n;
+    rows[0].name = "engines";
+    set(&rows[0], FAIL, "no engine plugin is installed");
+    (void)snprintf(rows[0].fix, sizeof rows[0].fix, "make build, or install xinfer anew");
+    return 1;
 }
 
 static const char *const state_names[] = {"ok", "warn", "fail", "n-a"};
@@ -188,7 +244,9 @@ static enum xi_rc run_doctor(struct xi_cli *cli)
 
     rows[n].name = "daemon";
     check_daemon(cli, &rows[n++]);
-    n += check_engines(cli, rows + n, 16);
+    n += cli->client != NULL ? check_engines(cli, rows + n, ENGINES_MAX)
+                             : check_plugins(rows + n, ENGINES_MAX);
+    cli->err = (struct xi_err){0};
     rows[n].name = "free memory";
     check_memory(&rows[n++]);
     rows[n].name = "disk";
@@ -210,6 +268,8 @@ static enum xi_rc run_doctor(struct xi_cli *cli)
     print_checks(cli, rows, n);
     for (int i = 0; i < n; i++)
         failed += rows[i].state == FAIL;
+    if (rows[0].state == FAIL) /* the daemon that was named */
+        return xi_fail(&cli->err, XI_EUNREACH, "%.120s", rows[0].value);
     if (failed > 0)
         return xi_fail(&cli->err, XI_EUNSUPPORTED, "%d of %d checks failed", failed, n);
     return XI_OK;

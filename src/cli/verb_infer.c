@@ -1,9 +1,11 @@
 /* verb_infer.c: infer (a loaded model) and run (one shot: load, infer, show). */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 #include "cli/input.h"
@@ -79,15 +81,16 @@ static enum xi_rc show(struct xi_cli *cli, const struct xi_result *r)
 /* Sends one input to a session and shows what came back. */
 static enum xi_rc infer_file(struct xi_cli *cli, const char *model, const char *path)
 {
-    char url[300];
+    char url[600];
     struct xi_input in = {0};
     struct header_set headers = {0};
     struct xi_answer answer = {0};
     struct xi_result result = {0};
 
     xi_str_init(&answer.body, XI_BODY_MAX);
-    (void)snprintf(url, sizeof url, "/v1/infer/%s", model);
-    enum xi_rc rc = xi_input_read(path, &in, &cli->err);
+    enum xi_rc rc = xi_client_path("/v1/infer/", model, url, sizeof url, &cli->err);
+    if (rc == XI_OK)
+        rc = xi_input_read(path, &in, &cli->err);
     if (rc != XI_OK)
         goto out;
     make_headers(&headers, &in);
@@ -131,9 +134,9 @@ static void picture_name(const char *input, const char *model, char *ret, size_t
 {
     char copy[512];
 
-    (void)snprintf(copy, sizeof copy, "%s", input);
+    (void)snprintf(copy, sizeof copy, "%s", strcmp(input, "-") == 0 ? "stdin" : input);
     char *base = basename(copy), *dot = strrchr(base, '.');
-    if (dot != NULL)
+    if (dot != NULL && dot != base)
         *dot = '\0';
     (void)snprintf(ret, bytes, "%s-%s.jpg", base, model);
 }
@@ -144,34 +147,95 @@ static int draws(const json_t *session)
     return json_is_true(json_object_get(session, "draws"));
 }
 
-static enum xi_rc run_run(struct xi_cli *cli)
+static enum xi_rc infer_all(struct xi_cli *cli, const json_t *session)
 {
-    char package[200], picture[700];
-    json_t *session = NULL, *body;
-    enum xi_rc rc = xi_cli_connect_or_start(cli);
+    const char *id = json_string_value(json_object_get(session, "id"));
+    const char *name = json_string_value(json_object_get(session, "name"));
+    const char *asked = opt_picture;
+    char picture[700];
+    enum xi_rc rc = XI_OK;
 
-    if (rc == XI_OK)
-        rc = xi_cli_package(cli, cli->words[0], package, sizeof package);
+    if (id == NULL)
+        return xi_fail(&cli->err, XI_EPROTO, "the daemon loaded it, but gave it no id");
+    for (int i = 1; i < cli->n_words && rc == XI_OK; i++) {
+        picture_name(cli->words[i], name ? name : "answer", picture, sizeof picture);
+        if (asked == NULL && !cli->json && draws(session))
+            opt_picture = picture;
+        if (cli->n_words > 2 && !cli->json)
+            (void)printf("%s%s:\n", i > 1 ? "\n" : "", cli->words[i]);
+        rc = infer_file(cli, id, cli->words[i]);
+    }
+    return rc;
+}
+
+/* The ids that were there before: what `run` did not load stays loaded. */
+static int is_listed(const json_t *models, const json_t *session)
+{
+    const char *id = json_string_value(json_object_get(session, "id"));
+    size_t i;
+    json_t *m;
+
+    json_array_foreach(json_object_get(models, "models"), i, m)
+    {
+        const char *other = json_string_value(json_object_get(m, "id"));
+        if (id != NULL && other != NULL && strcmp(id, other) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static enum xi_rc load_for_run(struct xi_cli *cli, json_t **ret)
+{
+    char package[200];
+    enum xi_rc rc = xi_cli_package(cli, cli->words[0], package, sizeof package);
+
     if (rc != XI_OK)
         return rc;
     xi_note(cli, "loading %s", cli->words[0]);
-    body = json_pack("{s:s, s:b}", "package", package, "wait", 1);
+    json_t *body = json_pack("{s:s, s:b}", "package", package, "wait", 1);
     if (opt_name != NULL)
         (void)json_object_set_new(body, "name", json_string(opt_name));
-    rc = xi_cli_load(cli, body, &session);
-    if (rc != XI_OK)
-        return rc;
+    return xi_cli_load(cli, cli->words[0], body, ret);
+}
+
+static void unload_after_run(struct xi_cli *cli, const json_t *session)
+{
+    struct xi_err first = cli->err; /* of the inference, which is what counts */
     const char *id = json_string_value(json_object_get(session, "id"));
-    const char *name = json_string_value(json_object_get(session, "name"));
-    for (int i = 1; i < cli->n_words && rc == XI_OK && id != NULL; i++) {
-        const char *asked = opt_picture;
-        picture_name(cli->words[i], name ? name : "answer", picture, sizeof picture);
-        if (opt_picture == NULL && draws(session))
-            opt_picture = picture;
-        rc = infer_file(cli, id, cli->words[i]);
-        opt_picture = asked;
-    }
+    json_t *doc = NULL;
+
+    if (id != NULL && xi_cli_unload(cli, id, &doc) != XI_OK)
+        xi_note(cli, "it stays loaded: %s", cli->err.msg);
+    json_decref(doc);
+    cli->err = first;
+}
+
+/* Inputs are looked at first: a mistyped name costs nothing. */
+static enum xi_rc check_inputs(struct xi_cli *cli)
+{
+    for (int i = 1; i < cli->n_words; i++)
+        if (strcmp(cli->words[i], "-") != 0 && access(cli->words[i], R_OK) != 0)
+            return xi_fail(&cli->err, xi_rc_errno(errno), "%s: %s", cli->words[i], strerror(errno));
+    return XI_OK;
+}
+
+static enum xi_rc run_run(struct xi_cli *cli)
+{
+    json_t *session = NULL, *before = NULL;
+    enum xi_rc rc = check_inputs(cli);
+
+    if (rc == XI_OK)
+        rc = xi_cli_connect_or_start(cli);
+    if (rc == XI_OK)
+        rc = xi_client_json(cli->client, "GET", "/v1/models", NULL, &before, &cli->err);
+    if (rc == XI_OK)
+        rc = load_for_run(cli, &session);
+    if (rc == XI_OK)
+        rc = infer_all(cli, session);
+    if (session != NULL && !is_listed(before, session))
+        unload_after_run(cli, session);
     json_decref(session);
+    json_decref(before);
     return rc;
 }
 
@@ -193,7 +257,9 @@ const struct xi_verb xi_verb_run = {
     .name = "run",
     .usage = "PACKAGE INPUT… [options]",
     .summary = "one shot: load a package or a bare model, infer, show the answer and the picture",
-    .details = "Uses the daemon that runs here; where none does, starts one that ends by itself.",
+    .details = "Uses the daemon that runs here; where none does, starts one that ends by itself.\n"
+               "What it had to load is unloaded at the end. With --json a picture is written only\n"
+               "where --output says so.",
     .examples = "  xinfer run object-detector.xpkg photo.jpg\n"
                 "  xinfer run object-detector.xpkg *.jpg --json\n",
     .min_words = 2,

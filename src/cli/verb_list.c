@@ -1,7 +1,6 @@
-/* verb_list.c: ls (packages), ps (sessions), unload, version, help. */
+/* verb_list.c: ls (packages), ps (sessions), unload. */
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cli/cli.h"
 
@@ -86,13 +85,13 @@ static enum xi_rc run_ls(struct xi_cli *cli)
 
 static void session_row(struct xi_table *t, const json_t *s)
 {
-    char size[16];
+    char size[16], engine[48];
     const json_t *latency = json_object_get(json_object_get(s, "latency_us"), "p50");
 
     xi_table_cell(t, "%s", text_of(s, "name"));
     xi_table_cell(t, "%s", text_of(s, "version"));
     xi_table_cell(t, "%s", text_of(s, "state"));
-    xi_table_cell(t, "%s", text_of(s, "engine"));
+    xi_table_cell(t, "%s", xi_engine_text(engine, text_of(s, "engine")));
     xi_table_cell(t, "%s", text_of(s, "device"));
     xi_table_cell(t, "%s", xi_bytes_text(size, number_of(s, "memory")));
     xi_table_cell(t, "%.0f", number_of(s, "requests"));
@@ -116,59 +115,35 @@ static enum xi_rc run_ps(struct xi_cli *cli)
     return rc;
 }
 
+enum xi_rc xi_cli_unload(struct xi_cli *cli, const char *which, json_t **ret)
+{
+    int is_id = strlen(which) == XI_UUID_TEXT && which[8] == '-';
+    json_t *body = json_pack("{s:s}", is_id ? "id" : "name", which);
+
+    if (body == NULL)
+        return xi_fail(&cli->err, XI_EUSAGE, "that name is no valid UTF-8 text");
+    enum xi_rc rc = xi_client_json(cli->client, "POST", "/v1/control/unload", body, ret, &cli->err);
+    json_decref(body);
+    return rc;
+}
+
 static enum xi_rc run_unload(struct xi_cli *cli)
 {
-    json_t *doc = NULL, *body = NULL;
+    json_t *doc = NULL;
     char freed[16];
-    int is_id = strlen(cli->words[0]) == XI_UUID_TEXT && cli->words[0][8] == '-';
     enum xi_rc rc = xi_cli_connect(cli);
 
-    if (rc != XI_OK)
-        return rc;
-    body = json_pack("{s:s}", is_id ? "id" : "name", cli->words[0]);
-    rc = xi_client_json(cli->client, "POST", "/v1/control/unload", body, &doc, &cli->err);
-    json_decref(body);
+    if (rc == XI_OK)
+        rc = xi_cli_unload(cli, cli->words[0], &doc);
     if (rc == XI_OK && cli->json)
         xi_print_json(doc);
+    else if (rc == XI_OK && cli->quiet)
+        (void)puts(text_of(doc, "id"));
     else if (rc == XI_OK)
         xi_note(cli, "unloaded %s, %s given back", text_of(doc, "name"),
                 xi_bytes_text(freed, number_of(doc, "freed")));
     json_decref(doc);
     return rc;
-}
-
-static enum xi_rc run_version(struct xi_cli *cli)
-{
-    if (cli->json)
-        (void)printf("{\"version\":\"%s\"}\n", XI_VERSION);
-    else
-        (void)printf("xinfer %s\n", XI_VERSION);
-    return XI_OK;
-}
-
-static enum xi_rc explain_code(struct xi_cli *cli, const char *word)
-{
-    int number = -(int)strtol(word + 3, NULL, 10);
-
-    if (!xi_rc_known(number))
-        return xi_fail(&cli->err, XI_ENOENT, "there is no error %.20s", word);
-    enum xi_rc rc = (enum xi_rc)number;
-    (void)printf("%s  %s\n  name %s, HTTP status %d, gRPC status %d, exit code %d\n",
-                 xi_rc_code(rc), xi_rc_title(rc), xi_rc_name(rc), xi_rc_http(rc), xi_rc_grpc(rc),
-                 xi_rc_exit(rc));
-    return XI_OK;
-}
-
-static enum xi_rc run_help(struct xi_cli *cli)
-{
-    const struct xi_verb *verb = NULL;
-
-    if (cli->n_words == 1 && strncmp(cli->words[0], "XI-", 3) == 0)
-        return explain_code(cli, cli->words[0]);
-    if (cli->n_words == 1 && (verb = xi_verb_find(cli->words[0])) == NULL)
-        return xi_fail(&cli->err, XI_EUSAGE, "\"%.40s\" is not a command", cli->words[0]);
-    xi_cli_help(verb);
-    return XI_OK;
 }
 
 const struct xi_verb xi_verb_ls = {
@@ -185,10 +160,3 @@ const struct xi_verb xi_verb_unload = {.name = "unload",
                                        .min_words = 1,
                                        .max_words = 1,
                                        .run = run_unload};
-const struct xi_verb xi_verb_version = {
-    .name = "version", .usage = "", .summary = "print the version", .run = run_version};
-const struct xi_verb xi_verb_help = {.name = "help",
-                                     .usage = "[COMMAND|XI-NNNN]",
-                                     .summary = "explain a command or an error code",
-                                     .max_words = 1,
-                                     .run = run_help};

@@ -1,8 +1,10 @@
 /* verb_load.c: load: a package file, an installed package or a bare model becomes a session. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "base/platform/process.h"
+#include "base/clock.h"
+#include "base/json.h"
 #include "cli/cli.h"
 
 static const char *opt_name, *opt_device, *opt_precision, *opt_variant, *opt_tenant, *opt_priority;
@@ -49,17 +51,106 @@ static json_t *load_body(const char *package)
     return body;
 }
 
-enum xi_rc xi_cli_load(struct xi_cli *cli, json_t *body, json_t **ret)
-{
-    enum xi_rc rc = xi_client_json(cli->client, "POST", "/v1/control/load", body, ret, &cli->err);
+struct loading {
+    const char *what;
+    char phase[48];
+    int permille, rc;
+    uint64_t started_ms;
+    json_t *session;
+    struct xi_err *err;
+};
 
+static void on_load_event(void *ctx, const char *name, const char *data)
+{
+    struct loading *l = ctx;
+    json_t *doc = NULL;
+
+    if (strcmp(name, "problem") == 0) {
+        l->rc = xi_client_problem(data, strlen(data), 0, l->err);
+        return;
+    }
+    if (xi_json_parse(data, strlen(data), XI_MIB, &doc, NULL) != XI_OK)
+        return;
+    if (strcmp(name, "loaded") == 0) {
+        json_decref(l->session);
+        l->session = doc;
+        return;
+    }
+    const char *phase = json_string_value(json_object_get(doc, "phase"));
+    const char *state = json_string_value(json_object_get(doc, "state"));
+    (void)snprintf(l->phase, sizeof l->phase, "%s", phase && *phase ? phase : state ? state : "");
+    l->permille = (int)json_integer_value(json_object_get(doc, "permille"));
+    json_decref(doc);
+}
+
+static void on_load_tick(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct loading *l = ctx;
+
+    (void)done;
+    (void)total;
+    xi_progress_phase(l->what, l->phase, l->permille, l->started_ms);
+}
+
+/* Phases come as server-sent events, the session (or the problem) as the last of them. */
+static enum xi_rc load_with_events(struct xi_cli *cli, const char *what, const char *text,
+                                   json_t **ret)
+{
+    static const char *const headers[] = {"Content-Type: application/json",
+                                          "Accept: text/event-stream", NULL};
+    struct loading l = {.what = what,
+                        .phase = "loading",
+                        .permille = -1,
+                        .started_ms = xi_now_ms(),
+                        .err = &cli->err};
+    struct xi_answer answer = {0};
+    struct xi_call call = {.method = "POST",
+                           .path = "/v1/control/load",
+                           .headers = headers,
+                           .body = text,
+                           .body_fd = -1,
+                           .body_bytes = strlen(text),
+                           .progress = on_load_tick,
+                           .progress_ctx = &l,
+                           .event = on_load_event,
+                           .event_ctx = &l};
+
+    xi_str_init(&answer.body, 16 * XI_MIB);
+    enum xi_rc rc = xi_client_call(cli->client, &call, &answer, &cli->err);
+    xi_progress_end();
+    xi_str_fini(&answer.body);
+    if (rc == XI_OK)
+        rc = (enum xi_rc)l.rc;
+    if (rc == XI_OK && l.session == NULL)
+        rc = xi_fail(&cli->err, XI_EUNREACH, "the daemon left before %.60s was loaded", what);
+    if (rc == XI_OK)
+        *ret = l.session;
+    else
+        json_decref(l.session);
+    return rc;
+}
+
+enum xi_rc xi_cli_load(struct xi_cli *cli, const char *what, json_t *body, json_t **ret)
+{
+    char *text = json_dumps(body, JSON_COMPACT);
+    int waits = !json_is_false(json_object_get(body, "wait"));
+    enum xi_rc rc;
+
+    if (text == NULL)
+        rc = xi_fail(&cli->err, XI_EUSAGE, "an argument is no valid UTF-8 text");
+    else if (waits)
+        rc = load_with_events(cli, what, text, ret);
+    else
+        rc = xi_client_json(cli->client, "POST", "/v1/control/load", body, ret, &cli->err);
     json_decref(body);
+    free(text);
     return rc;
 }
 
 static void print_session(const struct xi_cli *cli, const json_t *s)
 {
-    char memory[16];
+    char memory[16], engine[48];
+    const char *engine_name = json_string_value(json_object_get(s, "engine"));
     const char *name = json_string_value(json_object_get(s, "name"));
 
     if (cli->json) {
@@ -73,7 +164,7 @@ static void print_session(const struct xi_cli *cli, const json_t *s)
     (void)printf("%s %s is %s  (%s on %s, %s, session %.8s)\n", name,
                  json_string_value(json_object_get(s, "version")),
                  json_string_value(json_object_get(s, "state")),
-                 json_string_value(json_object_get(s, "engine")),
+                 xi_engine_text(engine, engine_name ? engine_name : "?"),
                  json_string_value(json_object_get(s, "device")),
                  xi_bytes_text(memory, json_number_value(json_object_get(s, "memory"))),
                  json_string_value(json_object_get(s, "id")));
@@ -89,7 +180,7 @@ static enum xi_rc run_load(struct xi_cli *cli)
     if (rc == XI_OK)
         rc = xi_cli_package(cli, cli->words[0], package, sizeof package);
     if (rc == XI_OK)
-        rc = xi_cli_load(cli, load_body(package), &session);
+        rc = xi_cli_load(cli, cli->words[0], load_body(package), &session);
     if (rc == XI_OK)
         print_session(cli, session);
     json_decref(session);

@@ -75,11 +75,13 @@ static void report(const struct xi_cli *cli, const struct xi_pack_result *r, con
     char hex[XI_DIGEST_HEX + 1], size[16];
 
     xi_digest_text(&r->digest, hex);
-    if (cli->json)
-        (void)printf("{\"file\":\"%s\",\"name\":\"%s\",\"version\":\"%s\",\"digest\":\"%s\","
-                     "\"bytes\":%llu,\"entries\":%zu}\n",
-                     path, r->name, r->version, hex, (unsigned long long)r->bytes, r->entries);
-    else if (cli->quiet)
+    if (cli->json) {
+        json_t *o = json_pack("{s:s, s:s, s:s, s:s, s:I, s:I}", "file", path, "name", r->name,
+                              "version", r->version, "digest", hex, "bytes", (json_int_t)r->bytes,
+                              "entries", (json_int_t)r->entries);
+        xi_print_json(o);
+        json_decref(o);
+    } else if (cli->quiet)
         (void)puts(hex);
     else
         (void)printf("%s: %s %s, %zu files, %s, sha256:%s\n", path, r->name, r->version, r->entries,

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "host/control.h"
 
@@ -97,6 +98,10 @@ int main(int argc, char **argv)
 #if defined(__SANITIZE_ADDRESS__)
     leak_check_off = args.sandbox;
 #endif
+    /* The daemon may have been started in a folder that this process cannot enter, where even a
+     * question about a relative path fails (OpenVINO asks some). */
+    if (chdir("/") != 0)
+        return EXIT_USAGE;
     switch (args.role) {
     case 0:
         return xi_role_run(&args);

@@ -164,15 +164,32 @@ static void free_job(uv_handle_t *timer)
     free(timer->data);
 }
 
+/* The session that the load works on: by its name, or the one of this package that is not ready
+ * yet (a digest says nothing of the name). */
+static const struct xi_session *find_loading(const struct load_job *job)
+{
+    struct xi_sessions *all = job->x->server->service->sessions;
+    const char *tenant = job->request.options.tenant, *digest = job->package;
+    struct xi_session *s = NULL;
+
+    if (job->name[0] != '\0' && xi_sessions_find(all, tenant, job->name, &s, NULL) == XI_OK)
+        return s;
+    if (strncmp(digest, "sha256:", 7) == 0)
+        digest += 7;
+    for (s = xi_sessions_each(all, NULL); s != NULL; s = xi_sessions_each(all, s))
+        if ((s->state == XI_SESSION_LOADING || s->state == XI_SESSION_WARMING) &&
+            strcmp(s->tenant, tenant) == 0 && strcmp(s->digest, digest) == 0)
+            return s;
+    return NULL;
+}
+
 static void on_progress(uv_timer_t *timer)
 {
     struct load_job *job = timer->data;
-    struct xi_session *s = NULL;
+    const struct xi_session *s;
     char now[96];
 
-    if (job->ended || job->name[0] == '\0' || job->x->conn == NULL ||
-        xi_sessions_find(job->x->server->service->sessions, job->request.options.tenant, job->name,
-                         &s, NULL) != XI_OK)
+    if (job->ended || job->x->conn == NULL || (s = find_loading(job)) == NULL)
         return;
     (void)snprintf(now, sizeof now, "{\"state\":\"%s\",\"phase\":\"%.31s\",\"permille\":%d}",
                    xi_session_state_name(s->state), s->phase,
