@@ -84,6 +84,50 @@ static void on_idle_check(uv_timer_t *timer)
 
 /* ---- starting ---- */
 
+enum { POOL_THREADS = 2 };
+
+struct pool_start {
+    uv_work_t works[POOL_THREADS];
+    uv_barrier_t all;
+    int left;
+};
+
+static void on_pool_thread(uv_work_t *work)
+{
+    struct pool_start *start = work->data;
+
+    xi_self_step_back(XI_NICE_NORMAL);
+    (void)uv_barrier_wait(&start->all); /* so that no thread takes two of these */
+}
+
+static void on_pool_started(uv_work_t *work, int status)
+{
+    struct pool_start *start = work->data;
+
+    (void)status;
+    if (--start->left == 0) {
+        uv_barrier_destroy(&start->all);
+        free(start);
+    }
+}
+
+/* The loop goes first on a busy core: its helpers step back. */
+static void start_pool(struct app *app)
+{
+    struct pool_start *start = calloc(1, sizeof(*start));
+
+    if (start == NULL || uv_barrier_init(&start->all, POOL_THREADS) != 0) {
+        free(start);
+        return;
+    }
+    start->left = POOL_THREADS;
+    for (int i = 0; i < POOL_THREADS; i++) {
+        start->works[i].data = start;
+        XI_ASSERT(uv_queue_work(&app->loop, &start->works[i], on_pool_thread, on_pool_started) ==
+                  0);
+    }
+}
+
 static void watch_signals(struct app *app)
 {
     (void)signal(SIGPIPE, SIG_IGN);
@@ -203,6 +247,7 @@ static int run(struct app *app)
         (void)fprintf(stderr, "xinferd: no event loop to be had (out of descriptors?)\n");
         return 1;
     }
+    start_pool(app);
     watch_signals(app);
     rc = serve(app, &err);
     if (rc != XI_OK)

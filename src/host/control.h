@@ -16,6 +16,7 @@ struct xi_host_args {
     const char *engine, *plugin_dir, *engine_libs, *link_dir, *cache_dir;
     uint64_t data_limit_bytes;
     uint32_t uid;
+    int nice;
     int sandbox;
 };
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/platform/self.h"
 #include "host/control.h"
 
 enum { EXIT_USAGE = 2 };
@@ -59,6 +60,8 @@ static int set_option(struct xi_host_args *a, const char *key, const char *value
         a->data_limit_bytes = n;
     else if (strcmp(key, "--uid") == 0)
         a->uid = (uint32_t)n;
+    else if (strcmp(key, "--nice") == 0)
+        a->nice = (int)n;
     else if (strcmp(key, "--sandbox") == 0)
         a->sandbox = n != 0;
     else
@@ -102,6 +105,7 @@ int main(int argc, char **argv)
      * question about a relative path fails (OpenVINO asks some). */
     if (chdir("/") != 0)
         return EXIT_USAGE;
+    xi_self_step_back(args.nice);
     switch (args.role) {
     case 0:
         return xi_role_run(&args);

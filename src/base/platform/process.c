@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,82 +15,94 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What the child does between vfork and exec: only async-signal-safe calls. */
-struct child_plan {
-    const struct xi_spawn *spawn;
+/* Duplicates of what the child gets, out of the way of the numbers it gets them as. */
+struct child_fds {
     int std[3];
-    int high[XI_SPAWN_FDS_MAX]; /* duplicates out of the way of 0..3+n */
+    int high[XI_SPAWN_FDS_MAX];
+    size_t n;
 };
 
-static void close_from(int first)
+static void close_duplicates(struct child_fds *f)
 {
-#ifdef SYS_close_range
-    if (syscall(SYS_close_range, first, ~0U, 0) == 0)
-        return;
-#endif
-    for (int fd = first; fd < 4096; fd++)
-        (void)close(fd);
+    for (int i = 0; i < 3; i++)
+        xi_fd_close(&f->std[i]);
+    for (size_t i = 0; i < f->n; i++)
+        xi_fd_close(&f->high[i]);
 }
 
-static void reset_signals(void)
+static int duplicate_all(const struct xi_spawn *s, struct child_fds *ret)
 {
-    struct sigaction dfl = {.sa_handler = SIG_DFL};
-    sigset_t none;
-
-    for (int s = 1; s < 32; s++)
-        (void)sigaction(s, &dfl, NULL);
-    (void)sigemptyset(&none);
-    (void)sigprocmask(SIG_SETMASK, &none, NULL);
-}
-
-static void child_exec(struct child_plan *plan) __attribute__((noreturn));
-static void child_exec(struct child_plan *plan)
-{
-    const struct xi_spawn *s = plan->spawn;
-    static char *const no_env[] = {NULL};
+    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), failed = null_fd < 0;
+    const int std[3] = {s->in_fd, s->out_fd, s->err_fd};
     int base = 3 + (int)s->n_fds + 64;
 
-    reset_signals();
-    (void)setpgid(0, 0);
-    for (int i = 0; i < 3; i++)
-        plan->std[i] = fcntl(plan->std[i], F_DUPFD, base);
-    for (size_t i = 0; i < s->n_fds; i++)
-        plan->high[i] = fcntl(s->fds[i], F_DUPFD, base);
-    for (int i = 0; i < 3; i++)
-        (void)dup2(plan->std[i], i);
-    for (size_t i = 0; i < s->n_fds; i++)
-        (void)dup2(plan->high[i], 3 + (int)i);
-    close_from(3 + (int)s->n_fds);
+    *ret = (struct child_fds){.std = {-1, -1, -1}};
+    for (int i = 0; i < 3; i++) {
+        ret->std[i] = fcntl(std[i] >= 0 ? std[i] : null_fd, F_DUPFD_CLOEXEC, base);
+        failed |= ret->std[i] < 0;
+    }
+    for (; ret->n < s->n_fds; ret->n++) {
+        ret->high[ret->n] = fcntl(s->fds[ret->n], F_DUPFD_CLOEXEC, base);
+        failed |= ret->high[ret->n] < 0;
+    }
+    xi_fd_close(&null_fd);
+    return failed ? -1 : 0;
+}
+
+/* posix_spawn does not copy our page tables as fork does: a daemon with gigabytes mapped starts a
+ * host as fast as a small one. */
+static int start_child(const struct xi_spawn *s, const struct child_fds *f, pid_t *ret)
+{
+    static char *const no_env[] = {NULL};
+    posix_spawn_file_actions_t actions;
+    posix_spawnattr_t attr;
+    sigset_t none, all;
     char *const *env = s->env ? (char *const *)(uintptr_t)s->env : no_env;
-    (void)execve(s->argv[0], (char *const *)(uintptr_t)s->argv, env);
-    _exit(127);
+
+    (void)sigemptyset(&none);
+    (void)sigfillset(&all);
+    if (posix_spawn_file_actions_init(&actions) != 0)
+        return ENOMEM;
+    (void)posix_spawnattr_init(&attr);
+    (void)posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETPGROUP | POSIX_SPAWN_SETSIGDEF |
+                                              POSIX_SPAWN_SETSIGMASK);
+    (void)posix_spawnattr_setsigdefault(&attr, &all);
+    (void)posix_spawnattr_setsigmask(&attr, &none);
+    int rc = 0;
+    for (int i = 0; i < 3; i++)
+        rc |= posix_spawn_file_actions_adddup2(&actions, f->std[i], i);
+    for (size_t i = 0; i < f->n; i++)
+        rc |= posix_spawn_file_actions_adddup2(&actions, f->high[i], 3 + (int)i);
+    rc |= posix_spawn_file_actions_addclosefrom_np(&actions, 3 + (int)f->n);
+    if (rc == 0)
+        rc = posix_spawn(ret, s->argv[0], &actions, &attr, (char *const *)(uintptr_t)s->argv, env);
+    (void)posix_spawnattr_destroy(&attr);
+    (void)posix_spawn_file_actions_destroy(&actions);
+    return rc;
 }
 
 enum xi_rc xi_process_spawn(const struct xi_spawn *spawn, pid_t *ret_pid, int *ret_pidfd,
                             struct xi_err *err)
 {
-    struct child_plan plan = {.spawn = spawn};
-    int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    struct child_fds fds;
+    pid_t pid = -1;
 
     XI_ASSERT(spawn->n_fds <= XI_SPAWN_FDS_MAX);
-    if (null_fd < 0)
-        return xi_fail(err, xi_rc_errno(errno), "/dev/null: %s", strerror(errno));
-    plan.std[0] = spawn->in_fd >= 0 ? spawn->in_fd : null_fd;
-    plan.std[1] = spawn->out_fd >= 0 ? spawn->out_fd : null_fd;
-    plan.std[2] = spawn->err_fd >= 0 ? spawn->err_fd : null_fd;
-    pid_t pid = fork();
-    if (pid == 0)
-        child_exec(&plan);
-    int saved = errno;
-    (void)close(null_fd);
-    if (pid < 0)
-        return xi_fail(err, XI_ENOMEM, "cannot start %s: %s", spawn->argv[0], strerror(saved));
+    int failed = duplicate_all(spawn, &fds) != 0 ? errno : start_child(spawn, &fds, &pid);
+    close_duplicates(&fds);
+    if (failed) {
+        const char *slash = strrchr(spawn->argv[0], '/');
+        enum xi_rc rc = failed == ENOENT || failed == EACCES ? XI_EHOST : xi_rc_errno(failed);
+
+        return xi_fail(err, rc, "cannot start %s: %s", slash ? slash + 1 : spawn->argv[0],
+                       strerror(failed));
+    }
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0) {
-        saved = errno;
+        failed = errno;
         (void)kill(pid, SIGKILL);
         (void)waitpid(pid, NULL, 0);
-        return xi_fail(err, xi_rc_errno(saved), "pidfd_open: %s", strerror(saved));
+        return xi_fail(err, xi_rc_errno(failed), "pidfd_open: %s", strerror(failed));
     }
     (void)fcntl(pidfd, F_SETFD, FD_CLOEXEC);
     *ret_pid = pid;

@@ -1,7 +1,10 @@
+#define _GNU_SOURCE
 #include "base/platform/self.h"
 
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 void xi_self_protect(void)
 {
@@ -21,4 +24,12 @@ uint64_t xi_self_raise_fds(void)
             limit.rlim_cur = limit.rlim_max;
     }
     return limit.rlim_cur;
+}
+
+void xi_self_step_back(int steps)
+{
+    id_t self = (id_t)syscall(SYS_gettid);
+    int now = getpriority(PRIO_PROCESS, self);
+
+    (void)setpriority(PRIO_PROCESS, self, now + steps);
 }

@@ -1,4 +1,4 @@
-/* platform/self.h: this process. At start, before other threads exist. */
+/* platform/self.h: this process. At start, before other threads exist, unless it says otherwise. */
 #ifndef XI_BASE_PLATFORM_SELF_H
 #define XI_BASE_PLATFORM_SELF_H
 
@@ -8,5 +8,12 @@
 void xi_self_protect(void);
 /* As many file descriptors as the system lets us have; returns how many that are. */
 uint64_t xi_self_raise_fds(void);
+
+/* Nice levels of what runs beside the daemon's loop, which stays at 0. */
+enum { XI_NICE_REALTIME = 0, XI_NICE_NORMAL = 5, XI_NICE_BATCH = 15, XI_NICE_INSTALL = 10 };
+
+/* The calling thread (and those it starts later) steps back behind others by `steps` nice levels;
+ * there is no way back for an ordinary user. Any thread. */
+void xi_self_step_back(int steps);
 
 #endif

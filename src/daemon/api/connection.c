@@ -446,8 +446,12 @@ void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
         return;
     }
     server->stats.accepted++;
-    if (!c->over_socket)
+    if (!c->over_socket) {
+        int room = XI_RECEIVE_ROOM;
+
         (void)uv_tcp_nodelay(&c->h.tcp, 1);
+        (void)uv_recv_buffer_size(&c->h.handle, &room);
+    }
     if (server->stats.connections > server->config.connections_max || server->draining) {
         /* No memory is spent on whoever is over the cap: a fixed line, then the end. */
         static const char line[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"

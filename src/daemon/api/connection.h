@@ -8,8 +8,11 @@
 #include "daemon/api/exchange.h"
 #include "wire/http1.h"
 
-#define XI_SCRATCH_BYTES (16 * XI_KIB)
-#define XI_STASH_MAX     (64 * XI_KIB) /* of a client that sends ahead */
+#define XI_SCRATCH_BYTES (4 * XI_KIB)
+/* What the kernel holds for one connection, hence the most that one turn of the loop reads of it.
+ */
+#define XI_RECEIVE_ROOM (512 * 1024)
+#define XI_STASH_MAX    (64 * XI_KIB) /* of a client that sends ahead */
 
 struct xi_conn {
     union {

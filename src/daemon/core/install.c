@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/platform/file.h"
 #include "base/platform/process.h"
+#include "base/platform/self.h"
 #include "daemon/core/install_commit.h"
 #include "daemon/core/store_impl.h"
 #include "daemon/ipc/host_link.h"
@@ -371,6 +372,7 @@ static enum xi_rc start_host(struct xi_upload *u, struct xi_err *err)
         .ctx = u, .installed = on_installed, .failed = on_failed, .exited = on_exited};
     struct xi_host_spec spec = {
         .role = XI_HOST_INSTALL,
+        .nice = XI_NICE_INSTALL,
         .label = "install",
         .program = config->host_program,
         .plugin_dir = config->plugin_dir,

@@ -36,6 +36,8 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
                                           .sandbox = c->sandbox};
 
     s->shm = xi_shm_new(c->input_memory_bytes);
+    if (s->shm != NULL)
+        xi_shm_close_on(s->shm, s->loop);
     s->pool = xi_pool_new(s->loop, &pool);
     s->monitor = xi_monitor_new(s->loop, "", XI_MONITOR_MS);
     if (s->shm != NULL && s->pool != NULL)

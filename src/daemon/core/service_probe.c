@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/platform/self.h"
 #include "daemon/core/service_private.h"
 
 int xi_plugin_name(const char *file, char ret[32])
@@ -146,6 +147,7 @@ static int start(struct xi_probe_run *run)
     char label[48];
     struct xi_host_spec spec = {
         .role = XI_HOST_PROBE,
+        .nice = XI_NICE_NORMAL,
         .label = label,
         .program = c->host_program,
         .plugin_dir = c->engine_dir,

@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/platform/self.h"
 #include "daemon/core/session_private.h"
 #include "daemon/core/store.h"
 
@@ -276,8 +277,10 @@ static void start_host(struct xi_entry *e)
     const struct xi_sessions_config *c = &e->m->config;
     struct xi_host_events mine = events;
     char label[XI_NAME_MAX + 16];
+    static const int nice_of[] = {XI_NICE_REALTIME, XI_NICE_NORMAL, XI_NICE_BATCH};
     struct xi_host_spec spec = {
         .role = XI_HOST_RUN,
+        .nice = nice_of[e->s.options.priority],
         .label = label,
         .program = c->host_program,
         .plugin_dir = c->engine_dir,

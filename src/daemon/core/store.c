@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/platform/file.h"
+#include "base/platform/self.h"
 #include "daemon/core/store_impl.h"
 
 /* ---- queues; under the lock ---- */
@@ -74,6 +75,7 @@ static void thread_main(void *arg)
     struct xi_store *store = arg;
     struct xi_store_job *job;
 
+    xi_self_step_back(XI_NICE_NORMAL); /* hashing a package must not hold up the loop */
     while ((job = wait_for_job(store)) != NULL) {
         job->work(store, job);
         uv_mutex_lock(&store->lock);

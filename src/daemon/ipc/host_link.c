@@ -250,7 +250,7 @@ static enum xi_rc watch_all(struct xi_host *host, struct xi_err *err)
 
 /* The program's arguments; numbers are written into the caller's buffers. */
 static void fill_args(const struct xi_host_spec *s, const char *limit, const char *uid,
-                      const char *argv[24])
+                      const char *nice, const char *argv[24])
 {
     int n = 0;
 
@@ -263,6 +263,7 @@ static void fill_args(const struct xi_host_spec *s, const char *limit, const cha
                                     {"--cache-dir", s->cache_dir},
                                     {"--data-limit", limit},
                                     {"--uid", uid},
+                                    {"--nice", nice},
                                     {"--sandbox", s->sandbox ? "1" : "0"}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         if (pairs[i][1] == NULL || pairs[i][1][0] == '\0')
@@ -293,13 +294,14 @@ static enum xi_rc spawn(struct xi_host *host, const struct xi_host_spec *spec, i
                         int log_write_fd, struct xi_err *err)
 {
     const char *argv[24], *env[8];
-    char limit[24], uid[12];
+    char limit[24], uid[12], nice[12];
     struct xi_spawn s = {
         .argv = argv, .env = env, .in_fd = -1, .out_fd = log_write_fd, .err_fd = log_write_fd};
 
     (void)snprintf(limit, sizeof limit, "%llu", (unsigned long long)spec->data_limit_bytes);
     (void)snprintf(uid, sizeof uid, "%u", spec->run_as_uid);
-    fill_args(spec, limit, uid, argv);
+    (void)snprintf(nice, sizeof nice, "%d", spec->nice);
+    fill_args(spec, limit, uid, nice, argv);
     fill_env(env);
     s.fds[s.n_fds++] = peer_fd;
     if (spec->role == XI_HOST_INSTALL) {

@@ -69,8 +69,9 @@ struct xi_host_spec {
     int archive_fd, staging_fd;       /* INSTALL; borrowed */
     uint64_t data_limit_bytes;        /* RLIMIT_DATA; 0: none */
     uint64_t output_limit_bytes;      /* of output segments, 0: 1 GiB */
-    uint32_t run_as_uid;              /* 0: as we are */
-    int sandbox;                      /* 0 only by configuration, for debugging */
+    int nice;            /* it steps back so far behind the loop: base/platform/self.h */
+    uint32_t run_as_uid; /* 0: as we are */
+    int sandbox;         /* 0 only by configuration, for debugging */
 };
 
 enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_host_spec *spec,

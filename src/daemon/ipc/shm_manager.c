@@ -34,6 +34,7 @@ struct xi_shm {
     struct tenant *tenants;
     struct slot *free_slots;
     struct xi_shm_watch watches; /* a ring */
+    uv_loop_t *loop;
 };
 
 struct xi_shm *xi_shm_new(uint64_t budget_bytes)
@@ -45,6 +46,11 @@ struct xi_shm *xi_shm_new(uint64_t budget_bytes)
     shm->budget_bytes = budget_bytes < XI_SEGMENT_BYTES ? XI_SEGMENT_BYTES : budget_bytes;
     shm->watches.prev = shm->watches.next = &shm->watches;
     return shm;
+}
+
+void xi_shm_close_on(struct xi_shm *shm, uv_loop_t *loop)
+{
+    shm->loop = loop;
 }
 
 void xi_shm_watch_add(struct xi_shm *shm, struct xi_shm_watch *watch)
@@ -72,12 +78,50 @@ void xi_segment_get(struct xi_segment *segment)
     segment->refs++;
 }
 
+struct closing {
+    uv_work_t work;
+    struct xi_map map;
+    int fd;
+};
+
+static void on_closing(uv_work_t *work)
+{
+    struct closing *c = work->data;
+
+    xi_map_close(&c->map);
+    xi_fd_close(&c->fd);
+}
+
+static void on_closed(uv_work_t *work, int status)
+{
+    (void)status;
+    free(work->data);
+}
+
+/* 1 when the segment's memory is now the pool's to give back. */
+static int close_on_pool(const struct xi_segment *segment)
+{
+    struct closing *c = segment->loop != NULL ? calloc(1, sizeof *c) : NULL;
+
+    if (c == NULL)
+        return 0;
+    c->work.data = c;
+    c->map = segment->map;
+    c->fd = segment->fd;
+    if (uv_queue_work(segment->loop, &c->work, on_closing, on_closed) == 0)
+        return 1;
+    free(c);
+    return 0;
+}
+
 void xi_segment_put(struct xi_segment *segment)
 {
     if (segment == NULL || --segment->refs > 0)
         return;
-    xi_map_close(&segment->map);
-    xi_fd_close(&segment->fd);
+    if (!close_on_pool(segment)) {
+        xi_map_close(&segment->map);
+        xi_fd_close(&segment->fd);
+    }
     free(segment);
 }
 
@@ -93,6 +137,7 @@ static enum xi_rc memory_for(struct xi_shm *shm, struct xi_segment *s, uint64_t 
     s->id = ++shm->last_id;
     s->refs = 1;
     s->owner = input ? shm : NULL;
+    s->loop = shm->loop;
     return XI_OK;
 }
 
