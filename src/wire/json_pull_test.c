@@ -99,20 +99,20 @@ static const char *const no[] = {
     "1-",
 };
 
+static const char *const yes[] = {"0",
+                                  "-0",
+                                  "1e5",
+                                  "[]",
+                                  "{}",
+                                  "\"\"",
+                                  "null",
+                                  "[[1,2],[3]]",
+                                  "{\"a\":{\"a\":1}}",
+                                  "\"\\u00e9\\ud83d\\ude00\"",
+                                  "\"\xc3\xa9\xf0\x9f\x98\x80\"",
+                                  " true "};
 static void grammar_is_kept(void **state)
 {
-    static const char *const yes[] = {"0",
-                                      "-0",
-                                      "1e5",
-                                      "[]",
-                                      "{}",
-                                      "\"\"",
-                                      "null",
-                                      "[[1,2],[3]]",
-                                      "{\"a\":{\"a\":1}}",
-                                      "\"\\u00e9\\ud83d\\ude00\"",
-                                      "\"\xc3\xa9\xf0\x9f\x98\x80\"",
-                                      " true "};
     (void)state;
     for (size_t i = 0; i < sizeof yes / sizeof *yes; i++)
         if (!good(yes[i]))
