@@ -4,7 +4,7 @@ BUILD := build
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 
-.PHONY: help deps deps-test build zoo run test fuzz bench check format install clean distclean
+.PHONY: help deps deps-test build zoo run test fuzz chaos bench check format install clean distclean
 
 help: ## this list
 	@printf 'xInfer: a runtime that serves neural models. Begin with\n\n    make run\n\n'
@@ -34,6 +34,11 @@ test: deps-test ## run all tests, plain and under sanitizers; ends with the coun
 fuzz: deps ## fuzz all parsers with clang's libFuzzer, FUZZ_SECONDS=600 each
 	@deps/apt build fuzz
 	@tests/fuzz/run
+
+chaos: build ## kill hosts and the daemon under load, CHAOS_ROUNDS=100 times each
+	@deps/apt build zoo test
+	@CHAOS_ROUNDS=$${CHAOS_ROUNDS:-100} /usr/bin/python3 -m pytest -q -p no:cacheprovider \
+		-o timeout=3600 tests/integration/test_chaos.py
 
 bench: zoo ## measure the figures of the README
 	@tools/build release

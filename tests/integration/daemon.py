@@ -5,6 +5,7 @@ Nothing in here knows what the tests are about; it starts, asks, runs the comman
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -34,9 +35,15 @@ def program(name):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below the ports that the kernel hands out, so that no client takes it before the daemon does."""
+    while True:
+        port = random.SystemRandom().randrange(20000, 32000)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
 
 
 def wait_for(condition, seconds=10, what="it"):
@@ -92,7 +99,7 @@ class UnixConnection(http.client.HTTPConnection):
 def clean_env(home, more=None):
     """The environment without anything that would lead to another daemon or another store."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(("XINFER_", "XDG_"))}
-    env.update(HOME=home, NO_COLOR="1", **(more or {}))
+    env.update({"HOME": home, "NO_COLOR": "1", **(more or {})})
     return env
 
 

@@ -10,6 +10,7 @@ import models
 from daemon import is_running, wait_for
 from models import ask, numbers, session
 
+pytestmark = pytest.mark.tsan
 POISON = (666.0, 0.0, 0.0, 0.0)
 
 

@@ -14,6 +14,7 @@ import models
 from daemon import Daemon, UnixConnection, is_sanitized, wait_for
 from models import ask, floats, numbers
 
+pytestmark = pytest.mark.tsan
 HEAD = b"POST /v1/infer/double HTTP/1.1\r\nHost: localhost\r\n"
 JSON = b"Content-Type: application/json\r\n"
 RAW = b"Content-Type: application/octet-stream\r\n"
