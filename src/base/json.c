@@ -1,5 +1,6 @@
 #include "base/json.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/limits.h"
@@ -28,6 +29,25 @@ static enum xi_rc check_depth(const char *text, size_t bytes, struct xi_err *err
     return XI_OK;
 }
 
+/* jansson calls a lack of memory a syntax error, or silently cuts a string short. So its
+ * allocations note that they failed, for the parse that runs on the thread. */
+static _Thread_local int out_of_memory;
+
+static void *noting_malloc(size_t bytes)
+{
+    void *p = malloc(bytes);
+
+    if (p == NULL)
+        out_of_memory = 1;
+    return p;
+}
+
+/* Before main, and so before any thread. */
+static void __attribute__((constructor)) note_allocations(void)
+{
+    json_set_alloc_funcs(noting_malloc, free);
+}
+
 enum xi_rc xi_json_parse(const char *text, size_t bytes, size_t max_bytes, json_t **ret,
                          struct xi_err *err)
 {
@@ -38,7 +58,12 @@ enum xi_rc xi_json_parse(const char *text, size_t bytes, size_t max_bytes, json_
     enum xi_rc rc = check_depth(text, bytes, err);
     if (rc != XI_OK)
         return rc;
+    out_of_memory = 0;
     json_t *value = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &je);
+    if (out_of_memory) {
+        json_decref(value);
+        return xi_fail(err, XI_ENOMEM, "no memory to read JSON of %zu bytes", bytes);
+    }
     if (value == NULL)
         return xi_fail(err, XI_EJSON, "line %d, column %d: %s", je.line, je.column, je.text);
     *ret = value;

@@ -13,8 +13,8 @@
 #include "base/status.h"
 
 /* Refuses: over max_bytes, deeper than XI_JSON_DEPTH_MAX, duplicate keys, NUL, invalid UTF-8,
- * anything behind the value. On success *ret is a new reference (json_decref). Fails with EJSON
- * or ETOOBIG. */
+ * anything behind the value. On success *ret is a new reference (json_decref). Fails with EJSON,
+ * ETOOBIG or ENOMEM. */
 enum xi_rc xi_json_parse(const char *text, size_t bytes, size_t max_bytes, json_t **ret,
                          struct xi_err *err) XI_MUST_CHECK;
 

@@ -96,7 +96,9 @@ static void read_entry(const struct xi_place *files, const char *entry, json_t *
     struct xi_place child = {.reading = files->reading, .obj = short_form ? short_form : value};
 
     (void)snprintf(child.path, sizeof child.path, "%s.\"%.150s\"", files->path, entry);
-    if (!json_is_object(child.obj))
+    if (json_is_string(value) && short_form == NULL)
+        files->reading->rc = xi_fail(files->reading->err, XI_ENOMEM, "no memory for a recipe");
+    else if (!json_is_object(child.obj))
         xi_place_bad(files, entry, "must be a path or an object");
     else
         read_file(&child, entry, r);
