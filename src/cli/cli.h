@@ -76,7 +76,7 @@ enum xi_rc xi_cli_load(struct xi_cli *cli, const char *what, json_t *body,
 enum xi_rc xi_cli_unload(struct xi_cli *cli, const char *which, json_t **ret) XI_MUST_CHECK;
 
 /* Progress on stderr: one line on a terminal, redrawn 10 times a second at most; nothing in a
- * pipe. A bar, or (permille -1: unknown) a phase and the seconds since started_ms. */
+ * pipe. A bar, or (permille 0: unknown) a phase and the seconds since started_ms. */
 void xi_progress(void *label, uint64_t done, uint64_t total);
 void xi_progress_phase(const char *label, const char *phase, int permille, uint64_t started_ms);
 void xi_progress_end(void);

@@ -16,7 +16,7 @@
 #define SERVICE_SOCKET "/run/xinfer/xinferd.sock"
 #define DEFAULT_URL    "http://127.0.0.1:9470"
 
-enum { PROBE_MS = 1000, START_MS = 20000, RIVAL_MS = 2000, IDLE_EXIT_S = 10 };
+enum { PROBE_MS = 1000, START_MS = 20000, RIVAL_MS = 1000, IDLE_EXIT_S = 5 };
 
 /* Where the user's own daemon keeps what. */
 struct places {

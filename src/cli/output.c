@@ -96,7 +96,7 @@ void xi_progress_phase(const char *label, const char *phase, int permille, uint6
     if (!begin_line(the_bar(), now, 0))
         return;
     (void)fprintf(stderr, "%.60s: %.40s", label, phase);
-    if (permille >= 0)
+    if (permille > 0)
         (void)fprintf(stderr, " %d %%", permille / 10);
     (void)fprintf(stderr, "  %.1f s", (double)(now - started_ms) / 1000.0);
 }

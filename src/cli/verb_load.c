@@ -98,7 +98,8 @@ static enum xi_rc load_with_events(struct xi_cli *cli, const char *what, const c
 {
     static const char *const headers[] = {"Content-Type: application/json",
                                           "Accept: text/event-stream", NULL};
-    struct loading l = {.what = what,
+    const char *slash = strrchr(what, '/');
+    struct loading l = {.what = slash ? slash + 1 : what,
                         .phase = "loading",
                         .permille = -1,
                         .started_ms = xi_now_ms(),
