@@ -45,24 +45,45 @@ int ov_fail(const struct ov_err *err, int code, const char *format, ...)
     return code;
 }
 
-/* The vendor nests "Exception from src/…:97:" and "Check '…' failed at src/…:" lines around the
- * one line that says something. */
+static int begins(const char *line, size_t n, const char *with)
+{
+    size_t length = strlen(with);
+
+    return n >= length && strncmp(line, with, length) == 0;
+}
+
+/* The vendor nests "Exception from src/…:97:" and "Check '…' failed at src/…:" lines around what
+ * says something, */
+static int is_frame(const char *line, size_t n)
+{
+    return n == 0 || begins(line, n, "Exception from ") ||
+           (begins(line, n, "Check '") && memmem(line, n, "failed at ", 10) != NULL);
+}
+
+/* and puts headings over a list of what went wrong. */
+static int is_heading(const char *line, size_t n)
+{
+    return begins(line, n, "FrontEnd API failed with ") ||
+           begins(line, n, "Model wasn't fully converted") || begins(line, n, "Summary:");
+}
+
 static size_t useful_line(const char *text, const char **ret)
 {
-    const char *line = text;
+    const char *heading = text;
 
-    while (*line != '\0') {
+    for (const char *line = text; *line != '\0';) {
         size_t n = strcspn(line, "\r\n");
-        if (n > 0 && strncmp(line, "Exception from ", 15) != 0 &&
-            (strncmp(line, "Check '", 7) != 0 || memmem(line, n, "failed at ", 10) == NULL)) {
-            *ret = line;
-            return n;
+        if (!is_frame(line, n) && !is_heading(line, n)) {
+            *ret = begins(line, n, "-- ") ? line + 3 : line;
+            return n - (size_t)(*ret - line);
         }
+        if (heading == text && !is_frame(line, n))
+            heading = line;
         line += n;
         line += strspn(line, "\r\n");
     }
-    *ret = text;
-    return strcspn(text, "\r\n");
+    *ret = heading;
+    return strcspn(heading, "\r\n");
 }
 
 /* Copies one line, printable, with `hide` replaced: a client must not learn our paths. What the
