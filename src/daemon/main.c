@@ -14,6 +14,7 @@
 #include "daemon/config.h"
 #include "daemon/core/service.h"
 #include "daemon/host_user.h"
+#include "daemon/loop/workers.h"
 
 struct app {
     uv_loop_t loop;
@@ -83,50 +84,6 @@ static void on_idle_check(uv_timer_t *timer)
 }
 
 /* ---- starting ---- */
-
-enum { POOL_THREADS = 2 };
-
-struct pool_start {
-    uv_work_t works[POOL_THREADS];
-    uv_barrier_t all;
-    int left;
-};
-
-static void on_pool_thread(uv_work_t *work)
-{
-    struct pool_start *start = work->data;
-
-    xi_self_step_back(XI_NICE_NORMAL);
-    (void)uv_barrier_wait(&start->all); /* so that no thread takes two of these */
-}
-
-static void on_pool_started(uv_work_t *work, int status)
-{
-    struct pool_start *start = work->data;
-
-    (void)status;
-    if (--start->left == 0) {
-        uv_barrier_destroy(&start->all);
-        free(start);
-    }
-}
-
-/* The loop goes first on a busy core: its helpers step back. */
-static void start_pool(struct app *app)
-{
-    struct pool_start *start = calloc(1, sizeof(*start));
-
-    if (start == NULL || uv_barrier_init(&start->all, POOL_THREADS) != 0) {
-        free(start);
-        return;
-    }
-    start->left = POOL_THREADS;
-    for (int i = 0; i < POOL_THREADS; i++) {
-        start->works[i].data = start;
-        XI_ASSERT(uv_queue_work(&app->loop, &start->works[i], on_pool_thread, on_pool_started) ==
-                  0);
-    }
-}
 
 static void watch_signals(struct app *app)
 {
@@ -226,6 +183,8 @@ static void close_all(struct app *app)
     uv_close((uv_handle_t *)&app->interrupt, NULL);
     uv_close((uv_handle_t *)&app->idle, NULL);
     (void)uv_run(&app->loop, UV_RUN_DEFAULT);
+    xi_workers_close(&app->loop); /* the last: whatever ends may still leave them work */
+    (void)uv_run(&app->loop, UV_RUN_DEFAULT);
     if (uv_loop_close(&app->loop) != 0)
         xi_log(XI_WARN, "daemon.stopped", "some handles were still open");
     else
@@ -241,13 +200,16 @@ static int run(struct app *app)
     app->began_ms = xi_now_ms();
     xi_self_protect();
     (void)xi_self_raise_fds();
-    /* Hashing, compression, /proc: work that leaves the loop. Two threads of it are plenty. */
-    (void)setenv("UV_THREADPOOL_SIZE", "2", 1);
     if (uv_loop_init(&app->loop) != 0) {
         (void)fprintf(stderr, "xinferd: no event loop to be had (out of descriptors?)\n");
         return 1;
     }
-    start_pool(app);
+    rc = xi_workers_open(&app->loop, &err);
+    if (rc != XI_OK) {
+        complain(&err);
+        return xi_rc_exit(rc);
+    }
+    xi_self_short_turns();
     watch_signals(app);
     rc = serve(app, &err);
     if (rc != XI_OK)

@@ -220,7 +220,7 @@ static void no_host_program(void **state)
 
     configure(w, "/nowhere/xinfer-host", 0);
     assert_int_equal(upload(w, "x", 1), XI_EHOST);
-    assert_non_null(strstr(w->err.msg, "can't be started"));
+    assert_non_null(strstr(w->err.msg, "cannot start xinfer-host"));
 }
 
 int main(void)

@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 /* The whole door over real sockets, with a fake core behind it. Client and server share a loop. */
 #include "daemon/api/http_server.h"
+#include "daemon/loop/workers.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -55,6 +56,7 @@ static void start_with(struct xi_http_config config)
     struct xi_err err = {0};
 
     (void)uv_loop_init(&loop);
+    assert_int_equal(xi_workers_open(&loop, NULL), XI_OK);
     fake_core_init(&core, &loop);
     config.listen = "127.0.0.1:0";
     config.allowed_hosts = (const char(*)[128])allowed;
@@ -99,6 +101,8 @@ static int stop(void **state)
 {
     (void)state;
     xi_http_server_close(server);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    xi_workers_close(&loop);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
     assert_int_equal(core.slots_out, 0);
@@ -548,6 +552,8 @@ static void slow_clients_are_cut(void **state)
 
     (void)state;
     xi_http_server_close(server);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
+    xi_workers_close(&loop);
     (void)uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
     start_with((struct xi_http_config){.slow_head_ms = 300, .slow_window_ms = 300});

@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "daemon/api/exchange.h"
+#include "daemon/loop/workers.h"
 #include "wire/oip_json.h"
 
 #define XI_OFF_LOOP_BYTES (64 * XI_KIB) /* JSON larger than this leaves the loop */
@@ -40,7 +41,7 @@ struct xi_infer {
     size_t name_at[XI_TENSORS_MAX];
     int any_binary;
 
-    uv_work_t work;
+    struct xi_work work;
     enum xi_rc work_rc;
     struct xi_err work_err;
 };

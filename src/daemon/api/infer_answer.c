@@ -161,7 +161,7 @@ static uint64_t work_bytes(const struct xi_infer *inf)
 }
 
 /* Any thread: the JSON of the answer. */
-static void write_work(uv_work_t *w)
+static void write_work(struct xi_work *w)
 {
     struct xi_infer *inf = w->data;
     uint32_t i = 0;
@@ -204,13 +204,12 @@ static void send_binary(struct xi_infer *inf)
     xi_answer_pieces(x, 200, "application/octet-stream");
 }
 
-static void written(uv_work_t *w, int status)
+static void written(struct xi_work *w)
 {
     struct xi_infer *inf = w->data;
     struct xi_exchange *x = inf->x;
     uint32_t picture = 0;
 
-    (void)status;
     if (inf->work_rc == XI_OK)
         inf->work_rc = xi_str_check(&x->body, &inf->work_err, "answer");
     if (inf->work_rc != XI_OK) {
@@ -254,9 +253,10 @@ void xi_infer_answer(struct xi_infer *inf)
     }
     choose(inf);
     inf->work.data = inf;
-    if (x->conn != NULL && work_bytes(inf) > XI_OFF_LOOP_BYTES &&
-        uv_queue_work(x->server->service->loop, &inf->work, write_work, written) == 0)
+    if (x->conn != NULL && work_bytes(inf) > XI_OFF_LOOP_BYTES) {
+        xi_work_queue(x->server->service->loop, &inf->work, write_work, written);
         return;
+    }
     write_work(&inf->work);
-    written(&inf->work, 0);
+    written(&inf->work);
 }

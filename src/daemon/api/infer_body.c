@@ -224,18 +224,17 @@ static void add_tensors(struct xi_infer *inf)
     xi_infer_submit(inf);
 }
 
-static void fill_work(uv_work_t *w)
+static void fill_work(struct xi_work *w)
 {
     struct xi_infer *inf = w->data;
 
     inf->work_rc = fill(inf, &inf->work_err);
 }
 
-static void filled(uv_work_t *w, int status)
+static void filled(struct xi_work *w)
 {
     struct xi_infer *inf = w->data;
 
-    (void)status;
     if (inf->work_rc != XI_OK)
         refuse(inf, &inf->work_err);
     else
@@ -267,25 +266,23 @@ static void parsed(struct xi_infer *inf)
     x->stream.copied += x->stream.received - text_bytes(inf);
     if (text_bytes(inf) <= XI_OFF_LOOP_BYTES) {
         fill_work(&inf->work);
-        filled(&inf->work, 0);
-    } else if (uv_queue_work(x->server->service->loop, &inf->work, fill_work, filled) != 0) {
-        (void)xi_fail(&err, XI_EINTERNAL, "the work pool takes no work");
-        refuse(inf, &err);
+        filled(&inf->work);
+    } else {
+        xi_work_queue(x->server->service->loop, &inf->work, fill_work, filled);
     }
 }
 
-static void parse_work(uv_work_t *w)
+static void parse_work(struct xi_work *w)
 {
     struct xi_infer *inf = w->data;
 
     inf->work_rc = parse(inf, &inf->work_err);
 }
 
-static void parse_done(uv_work_t *w, int status)
+static void parse_done(struct xi_work *w)
 {
     struct xi_infer *inf = w->data;
 
-    (void)status;
     if (inf->work_rc != XI_OK)
         refuse(inf, &inf->work_err);
     else
@@ -313,10 +310,9 @@ static void read_tensors(struct xi_infer *inf)
     inf->work.data = inf;
     if (text_bytes(inf) <= XI_OFF_LOOP_BYTES) {
         parse_work(&inf->work);
-        parse_done(&inf->work, 0);
-    } else if (uv_queue_work(x->server->service->loop, &inf->work, parse_work, parse_done) != 0) {
-        (void)xi_fail(&err, XI_EINTERNAL, "the work pool takes no work");
-        refuse(inf, &err);
+        parse_done(&inf->work);
+    } else {
+        xi_work_queue(x->server->service->loop, &inf->work, parse_work, parse_done);
     }
 }
 

@@ -1,4 +1,5 @@
 #include "daemon/core/core_fixture.h"
+#include "daemon/loop/workers.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@ struct fixture *fixture_new(const struct xi_pool_config *pool,
     struct fixture *f = calloc(1, sizeof(*f));
 
     XI_ASSERT(f != NULL && uv_loop_init(&f->loop) == 0);
+    XI_ASSERT(xi_workers_open(&f->loop, NULL) == XI_OK);
     xi_log_set_level(XI_ERROR + 1);
     f->pool = xi_pool_new(&f->loop, pool);
     f->sessions = xi_sessions_new(&f->loop, sessions, NULL, NULL, f->pool);
@@ -70,6 +72,8 @@ void fixture_free(struct fixture *f)
     XI_ASSERT(xi_sessions_count(f->sessions) == 0 && xi_pool_in_flight(f->pool) == 0);
     xi_sessions_free(f->sessions);
     xi_pool_free(f->pool);
+    (void)uv_run(&f->loop, UV_RUN_DEFAULT);
+    xi_workers_close(&f->loop);
     (void)uv_run(&f->loop, UV_RUN_DEFAULT);
     XI_ASSERT(uv_loop_close(&f->loop) == 0);
     free(f);

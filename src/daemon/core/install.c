@@ -109,6 +109,9 @@ static void work_clean(struct xi_store *store, struct xi_store_job *job)
 
     /* What can't be deleted now is swept at the next start. */
     (void)xi_tree_remove(store->disk.dir, u->folder);
+    /* Here, not on the loop: the last close of a deleted file gives all its pages back. */
+    xi_fd_close(&u->archive_fd);
+    xi_fd_close(&u->out_fd);
     xi_store_recount(store);
 }
 
@@ -334,14 +337,9 @@ static void on_timeout(uv_timer_t *timer)
     xi_host_stop(u->host, 0, "unpacking took too long");
 }
 
-/* It ended without a word. 127 is how a program that can't be started ends. */
+/* It ended without a word. */
 static void explain_exit(const struct xi_host_exit *why, struct xi_err *err)
 {
-    if (why->exit_code == 127 && !why->killed) {
-        (void)xi_fail(err, XI_EHOST, "the program that unpacks packages can't be started");
-        (void)xi_hint(err, "is xInfer installed whole? `xinferd --check-config` looks");
-        return;
-    }
     (void)xi_fail(err, XI_EPACKAGE, "the process that unpacked it %s", why->reason);
     (void)xi_hint(err, "the daemon is unharmed; `xinfer inspect FILE` looks at the package");
 }
@@ -385,6 +383,8 @@ static enum xi_rc start_host(struct xi_upload *u, struct xi_err *err)
     if (config->host_program == NULL)
         return xi_fail(err, XI_EUNSUPPORTED, "this daemon was started without an installer");
     enum xi_rc rc = xi_host_start(u->store->loop, config->shm, &spec, &events, &u->host, err);
+    if (rc == XI_EHOST)
+        (void)xi_hint(err, "is xInfer installed whole? `xinferd --check-config` looks");
     if (rc != XI_OK)
         return rc;
     XI_ASSERT(uv_timer_init(u->store->loop, &u->timer) == 0);

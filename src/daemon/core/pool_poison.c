@@ -4,12 +4,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/core/pool_private.h"
+#include "daemon/loop/workers.h"
 
 enum check_purpose { CHECK_INCOMING, CHECK_CONVICT };
 
 /* One fingerprint on the work pool. The slot is held, so the request may leave meanwhile. */
 struct xi_check {
-    uv_work_t work;
+    struct xi_work work;
     struct xi_pool *pool;
     struct xi_request *request; /* NULL: it left */
     struct xi_slot *slot;
@@ -170,18 +171,17 @@ static void concluded(struct xi_check *check, struct xi_request *req)
         xi_pool_enqueue(q, req);
 }
 
-static void on_hash(uv_work_t *work)
+static void on_hash(struct xi_work *work)
 {
     struct xi_check *check = work->data;
 
     check->failed = !fingerprint(check->slot, check->parts, check->n_parts, &check->result);
 }
 
-static void on_hashed(uv_work_t *work, int status)
+static void on_hashed(struct xi_work *work)
 {
     struct xi_check *check = work->data;
 
-    check->failed |= status != 0;
     check->pool->checks--;
     if (check->request != NULL)
         concluded(check, check->request);
@@ -220,7 +220,7 @@ static void check_start(struct xi_check *check, struct xi_request *req)
     check->request = req;
     req->check = check;
     check->pool->checks++;
-    (void)uv_queue_work(check->pool->loop, &check->work, on_hash, on_hashed);
+    xi_work_queue(check->pool->loop, &check->work, on_hash, on_hashed);
 }
 
 int xi_poison_check(struct xi_queue *q, struct xi_request *req)

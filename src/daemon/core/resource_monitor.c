@@ -6,10 +6,11 @@
 
 #include "base/clock.h"
 #include "base/status.h"
+#include "daemon/loop/workers.h"
 
 struct xi_monitor {
     uv_timer_t timer;
-    uv_work_t work;
+    struct xi_work work;
     char *root;
     unsigned interval_ms;
     int working, closing, timer_closed;
@@ -25,20 +26,19 @@ static void free_when_quiet(struct xi_monitor *m)
     free(m);
 }
 
-static void read_on_pool(uv_work_t *work)
+static void read_on_pool(struct xi_work *work)
 {
     struct xi_monitor *m = work->data;
 
     xi_resources_read(m->root, &m->reading);
 }
 
-static void have_read(uv_work_t *work, int status)
+static void have_read(struct xi_work *work)
 {
     struct xi_monitor *m = work->data;
 
     m->working = 0;
-    if (status == 0)
-        m->latest = m->reading;
+    m->latest = m->reading;
     if (m->closing)
         free_when_quiet(m);
 }
@@ -50,7 +50,8 @@ static void on_tick(uv_timer_t *timer)
 
     if (m->working)
         return;
-    m->working = uv_queue_work(timer->loop, &m->work, read_on_pool, have_read) == 0;
+    m->working = 1;
+    xi_work_queue(timer->loop, &m->work, read_on_pool, have_read);
 }
 
 static void clear(struct xi_resources *r)
@@ -99,8 +100,6 @@ void xi_monitor_free(struct xi_monitor *m)
     if (m == NULL)
         return;
     m->closing = 1;
-    if (m->working)
-        (void)uv_cancel((uv_req_t *)&m->work); /* one that runs ends by itself */
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
 }
 

@@ -11,6 +11,7 @@
 
 #include "daemon/core/resource_monitor.h"
 #include "daemon/core/store_fixture.h"
+#include "daemon/loop/workers.h"
 
 #define GIB 1073741824.0
 
@@ -187,6 +188,7 @@ static void follows_and_survives_vanishing(void **state)
     (void)state;
     make_board(root);
     assert_int_equal(uv_loop_init(&loop), 0);
+    assert_int_equal(xi_workers_open(&loop, NULL), XI_OK);
     struct xi_monitor *m = xi_monitor_new(&loop, root, 10);
     assert_int_equal(xi_monitor_latest(m)->sampled_at_ms, 0);
     near(xi_monitor_latest(m)->max_celsius, XI_UNKNOWN);
@@ -201,6 +203,8 @@ static void follows_and_survives_vanishing(void **state)
 
     xi_monitor_free(m);
     assert_int_equal(uv_run(&loop, UV_RUN_DEFAULT), 0);
+    xi_workers_close(&loop);
+    (void)uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
     fixture_dir_remove(root);
 }

@@ -1,4 +1,5 @@
 #define _GNU_SOURCE
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,7 +56,7 @@ void xi_store_submit(struct xi_store *store, struct xi_store_job *job)
     uv_cond_signal(&store->wake);
     uv_mutex_unlock(&store->lock);
     if (refused && !store->closed)
-        (void)uv_async_send(&store->finished_async);
+        xi_wakeup_signal(&store->finished_wakeup);
 }
 
 /* ---- the store's thread ---- */
@@ -81,7 +82,7 @@ static void thread_main(void *arg)
         uv_mutex_lock(&store->lock);
         push(&store->finished, job);
         uv_mutex_unlock(&store->lock);
-        (void)uv_async_send(&store->finished_async);
+        xi_wakeup_signal(&store->finished_wakeup);
     }
 }
 
@@ -93,10 +94,15 @@ static void deliver(struct xi_store *store)
         job->done(store, job);
 }
 
-/* A callback may close the store: then the rest was delivered in there, and the lock is gone. */
-static void on_finished(uv_async_t *handle)
+static struct xi_store *store_of(struct xi_wakeup *wakeup)
 {
-    struct xi_store *store = handle->data;
+    return (struct xi_store *)((char *)wakeup - offsetof(struct xi_store, finished_wakeup));
+}
+
+/* A callback may close the store: then the rest was delivered in there, and the lock is gone. */
+static void on_finished(struct xi_wakeup *wakeup)
+{
+    struct xi_store *store = store_of(wakeup);
     struct xi_store_job *job;
 
     while (!store->closed && (job = pop_locked(store, &store->finished)) != NULL)
@@ -126,13 +132,12 @@ static enum xi_rc start_thread(struct xi_store *store, struct xi_err *err)
         uv_mutex_destroy(&store->lock);
         return xi_fail(err, XI_ENOMEM, "store: no condition");
     }
-    int bad = uv_async_init(store->loop, &store->finished_async, on_finished);
-    if (bad != 0) {
+    enum xi_rc rc = xi_wakeup_open(&store->finished_wakeup, store->loop, on_finished, err);
+    if (rc != XI_OK) {
         uv_cond_destroy(&store->wake);
         uv_mutex_destroy(&store->lock);
-        return xi_fail(err, XI_EFDS, "store: %s", uv_strerror(bad));
+        return rc;
     }
-    store->finished_async.data = store;
     XI_ASSERT(uv_thread_create(&store->thread, thread_main, store) == 0);
     return XI_OK;
 }
@@ -164,9 +169,9 @@ enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret
     return rc;
 }
 
-static void on_closed(uv_handle_t *handle)
+static void on_closed(struct xi_wakeup *wakeup)
 {
-    free(handle->data);
+    free(store_of(wakeup));
 }
 
 void xi_store_close(struct xi_store *store)
@@ -186,7 +191,7 @@ void xi_store_close(struct xi_store *store)
     xi_store_disk_close(&store->disk);
     uv_cond_destroy(&store->wake);
     uv_mutex_destroy(&store->lock);
-    uv_close((uv_handle_t *)&store->finished_async, on_closed);
+    xi_wakeup_close(&store->finished_wakeup, on_closed);
 }
 
 const char *xi_store_dir(const struct xi_store *store)

@@ -8,6 +8,7 @@
 #include "daemon/core/store.h"
 #include "daemon/core/store_catalogue.h"
 #include "daemon/core/store_disk.h"
+#include "daemon/loop/wakeup.h"
 
 /* One piece of work. First member of a larger struct; made on the loop, worked on by the store's
  * thread, handed back to the loop, where `done` calls back and frees it. */
@@ -25,7 +26,7 @@ struct xi_store_queue {
 
 struct xi_store {
     uv_loop_t *loop;
-    uv_async_t finished_async;
+    struct xi_wakeup finished_wakeup;
     uv_thread_t thread;
 
     uv_mutex_t lock; /* a leaf: holds for the queues only */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/platform/process.h"
+#include "daemon/loop/workers.h"
 #include "ipc/slots.h"
 
 /* Shared: 32 MiB, cut up by slots. Own: holds one large slot (slots is NULL). */
@@ -79,12 +80,12 @@ void xi_segment_get(struct xi_segment *segment)
 }
 
 struct closing {
-    uv_work_t work;
+    struct xi_work work;
     struct xi_map map;
     int fd;
 };
 
-static void on_closing(uv_work_t *work)
+static void on_closing(struct xi_work *work)
 {
     struct closing *c = work->data;
 
@@ -92,9 +93,8 @@ static void on_closing(uv_work_t *work)
     xi_fd_close(&c->fd);
 }
 
-static void on_closed(uv_work_t *work, int status)
+static void on_closed(struct xi_work *work)
 {
-    (void)status;
     free(work->data);
 }
 
@@ -108,10 +108,8 @@ static int close_on_pool(const struct xi_segment *segment)
     c->work.data = c;
     c->map = segment->map;
     c->fd = segment->fd;
-    if (uv_queue_work(segment->loop, &c->work, on_closing, on_closed) == 0)
-        return 1;
-    free(c);
-    return 0;
+    xi_work_queue(segment->loop, &c->work, on_closing, on_closed);
+    return 1;
 }
 
 void xi_segment_put(struct xi_segment *segment)

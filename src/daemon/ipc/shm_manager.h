@@ -24,7 +24,7 @@ struct xi_segment {
     struct xi_map map;
     uint32_t refs;
     struct xi_shm *owner; /* NULL: an output segment of a host */
-    uv_loop_t *loop;      /* whose work pool unmaps it; NULL: done on the spot */
+    uv_loop_t *loop;      /* whose workers unmap it; NULL: done on the spot */
 };
 
 struct xi_slot {
@@ -40,7 +40,7 @@ struct xi_slot {
  * needs it or xi_shm_trim finds it still unused. */
 struct xi_shm *xi_shm_new(uint64_t budget_bytes);
 /* Giving the pages of a large segment back takes milliseconds: from now on that is done on this
- * loop's work pool. */
+ * loop's workers. */
 void xi_shm_close_on(struct xi_shm *shm, uv_loop_t *loop);
 void xi_shm_free(struct xi_shm *shm); /* no slot may be out */
 /* A slot for `bytes` of this tenant with one reference. EAGAIN: budget in use now; ETOOBIG: never;
