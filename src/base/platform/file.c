@@ -44,25 +44,33 @@ static void close_keeping_errno(int fd)
     errno = saved;
 }
 
-/* ThreadSanitizer sees neither openat2 nor libuv's closing by a system call of its own: a number
- * used again would look like one socket that two threads share. This makes it forget the number. */
+/* ThreadSanitizer sees neither openat, openat2 nor libuv's closing by a system call of its own: a
+ * number used again would look like one socket that two threads share. It is made to forget it. */
 #if defined(__SANITIZE_THREAD__)
 void AnnotateIgnoreWritesBegin(const char *file, int line);
 void AnnotateIgnoreWritesEnd(const char *file, int line);
 void __sanitizer_syscall_pre_impl_close(long fd);
 
-static void opened_anew(int fd)
+static int seen(int fd)
 {
-    AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
-    __sanitizer_syscall_pre_impl_close(fd);
-    AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    if (fd >= 0) {
+        AnnotateIgnoreWritesBegin(__FILE__, __LINE__);
+        __sanitizer_syscall_pre_impl_close(fd);
+        AnnotateIgnoreWritesEnd(__FILE__, __LINE__);
+    }
+    return fd;
 }
 #else
-static void opened_anew(int fd)
+static int seen(int fd)
 {
-    (void)fd;
+    return fd;
 }
 #endif
+
+static int open_seen(int dir, const char *name, int flags, mode_t mode)
+{
+    return seen(openat(dir, name, flags, mode));
+}
 
 /* What openat2 does, one segment at a time. */
 int xi_beneath_open_by_segments(int dir, const char *path, int flags, mode_t mode)
@@ -77,7 +85,7 @@ int xi_beneath_open_by_segments(int dir, const char *path, int flags, mode_t mod
     while ((got = next_segment(&path, name)) > 0) {
         int last = at_end(path);
         int want = last ? flags : O_PATH | O_DIRECTORY;
-        int fd = openat(at, name, want | O_NOFOLLOW | O_CLOEXEC, last ? mode : 0);
+        int fd = open_seen(at, name, want | O_NOFOLLOW | O_CLOEXEC, last ? mode : 0);
         if (at != dir)
             close_keeping_errno(at);
         if (fd < 0 || last)
@@ -102,9 +110,7 @@ int xi_beneath_open(int dir, const char *path, int flags, mode_t mode)
         errno = EXDEV;
         return -1;
     }
-    int fd = (int)syscall(SYS_openat2, dir, path, &how, sizeof how);
-    if (fd >= 0)
-        opened_anew(fd);
+    int fd = seen((int)syscall(SYS_openat2, dir, path, &how, sizeof how));
     if (fd < 0 && (errno == ENOSYS || errno == EPERM))
         return xi_beneath_open_by_segments(dir, path, flags, mode);
     return fd;
@@ -122,7 +128,7 @@ int xi_beneath_mkdirs(int dir, const char *path, mode_t mode)
     while ((got = next_segment(&path, name)) > 0) {
         int made = mkdirat(at, name, mode);
         int fd = made == 0 || errno == EEXIST
-                     ? openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
+                     ? open_seen(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC, 0)
                      : -1;
         if (at != dir)
             close_keeping_errno(at);
@@ -170,10 +176,10 @@ struct walk {
 static int open_dir_to_empty(int parent, const char *name)
 {
     const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
-    int fd = openat(parent, name, flags);
+    int fd = open_seen(parent, name, flags, 0);
 
     if (fd < 0 && errno == EACCES && fchmodat(parent, name, 0700, 0) == 0)
-        fd = openat(parent, name, flags);
+        fd = open_seen(parent, name, flags, 0);
     if (fd >= 0)
         (void)fchmod(fd, 0700);
     return fd;
