@@ -77,15 +77,22 @@ void xi_str_puts(struct xi_str *s, const char *text)
 
 void xi_str_printf(struct xi_str *s, const char *fmt, ...)
 {
+    size_t room = s->failed || s->data == NULL ? 0 : s->room - s->len; /* often it just fits */
     va_list ap, again;
 
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
-    char *dst = n < 0 ? NULL : xi_str_reserve(s, (size_t)n);
-    if (dst != NULL) {
-        (void)vsnprintf(dst, (size_t)n + 1, fmt, again);
+    int n = vsnprintf(room ? s->data + s->len : NULL, room, fmt, ap);
+    if (n >= 0 && (size_t)n < room) {
         s->len += (size_t)n;
+    } else {
+        if (room)
+            s->data[s->len] = '\0'; /* what was cut off does not count */
+        char *dst = n < 0 ? NULL : xi_str_reserve(s, (size_t)n);
+        if (dst != NULL) {
+            (void)vsnprintf(dst, (size_t)n + 1, fmt, again);
+            s->len += (size_t)n;
+        }
     }
     va_end(again);
     va_end(ap);
