@@ -45,18 +45,24 @@ static void add_timing(struct xi_infer *inf)
                   queue, d->pre_ns / 1000, d->device_ns / 1000, d->post_ns / 1000, total);
 }
 
-/* Milliseconds, as Server-Timing wants them. */
+/* Milliseconds with three digits, as Server-Timing wants them; whole numbers print faster. */
 static void add_server_timing(struct xi_infer *inf)
 {
     const struct xi_request_timing *t = &inf->req.timing;
     const struct xi_done *d = &inf->reply.done;
+    const struct {
+        const char *name;
+        uint64_t us;
+    } parts[] = {{"Server-Timing: queue", to_us(t->dispatched, t->queued)},
+                 {", pre", d->pre_ns / 1000},
+                 {", compute", d->device_ns / 1000},
+                 {", post", d->post_ns / 1000},
+                 {", wire", to_us(t->queued, inf->x->born_ns)}};
 
-    xi_str_printf(&inf->x->extra,
-                  "Server-Timing: queue;dur=%.3f, pre;dur=%.3f, compute;dur=%.3f, post;dur=%.3f, "
-                  "wire;dur=%.3f\r\n",
-                  (double)to_us(t->dispatched, t->queued) / 1e3, (double)d->pre_ns / 1e6,
-                  (double)d->device_ns / 1e6, (double)d->post_ns / 1e6,
-                  (double)to_us(t->queued, inf->x->born_ns) / 1e3);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        xi_str_printf(&inf->x->extra, "%s;dur=%" PRIu64 ".%03" PRIu64, parts[i].name,
+                      parts[i].us / 1000, parts[i].us % 1000);
+    xi_str_puts(&inf->x->extra, "\r\n");
 }
 
 static void begin_envelope(struct xi_infer *inf)
