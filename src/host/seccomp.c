@@ -180,6 +180,7 @@ static const int serving[] = {
     SYS_set_tid_address,
 #if defined(__x86_64__)
     SYS_poll,
+    SYS_pause, /* refused, it would turn a thread that sleeps into one that spins */
     SYS_select,
     SYS_time,
     SYS_arch_prctl,
