@@ -104,6 +104,9 @@ static enum xi_rc infer_file(struct xi_cli *cli, const char *model, const char *
                            .progress_ctx = "sending"};
     rc = xi_client_call(cli->client, &call, &answer, &cli->err);
     xi_progress_end();
+    if (rc == XI_EINVAL && opt_shape == NULL && strstr(in.content_type, "octet-stream") != NULL)
+        (void)xi_hint(&cli->err, "it is no picture and no JSON; for a raw tensor: --dtype FP32 "
+                                 "--shape N,N,…");
     if (rc == XI_OK && opt_output != NULL && opt_picture == NULL)
         rc = xi_file_write(opt_output, xi_str_text(&answer.body), answer.body.len, &cli->err);
     else if (rc == XI_OK)

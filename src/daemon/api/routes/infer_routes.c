@@ -1,6 +1,7 @@
 /* POST /v1/infer/{id}: the head is read here, the body in infer_body.c, the answer is written in
  * infer_answer.c. POST /v1/echo. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,6 +121,28 @@ static enum xi_rc read_accept(struct xi_exchange *x, struct xi_infer *inf, struc
     return XI_OK;
 }
 
+/* Raw bytes that nothing describes: what this model would like instead. */
+static enum xi_rc no_description(const struct xi_session *s, struct xi_err *err)
+{
+    const struct xi_port_spec *in = &s->signature.inputs[0];
+    char shape[100] = "";
+    size_t used = 0;
+
+    if (s->has_flow && s->takes_image) {
+        (void)xi_fail(err, XI_EIMAGE,
+                      "\"%.60s\" takes a JPEG or a PNG, and these bytes are neither", s->name);
+        return xi_hint(err, "say Content-Type: image/jpeg or image/png and send a picture");
+    }
+    (void)xi_fail(err, XI_EINVAL, "raw bytes need Xinfer-Dtype and Xinfer-Shape");
+    if (s->signature.n_inputs != 1 || in->rank < 1)
+        return xi_hint(err, "such as Xinfer-Dtype: FP32 and Xinfer-Shape: 1,300,300,3");
+    for (int i = 0; i < in->rank && used + 24 < sizeof shape; i++)
+        used += (size_t)snprintf(shape + used, sizeof shape - used, i ? ",%lld" : "%lld",
+                                 (long long)(in->dims[i] < 0 ? 1 : in->dims[i]));
+    return xi_hint(err, "such as Xinfer-Dtype: %s and Xinfer-Shape: %s", xi_dtype_name(in->dtype),
+                   shape);
+}
+
 /* Body is one tensor: everything but its bytes is in two headers. */
 static enum xi_rc read_raw(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
@@ -129,10 +152,8 @@ static enum xi_rc read_raw(struct xi_exchange *x, struct xi_infer *inf, struct x
     uint64_t length = x->stream.content_length;
     enum xi_rc rc;
 
-    if (dtype == NULL || shape == NULL) {
-        (void)xi_fail(err, XI_EINVAL, "raw bytes need Xinfer-Dtype and Xinfer-Shape");
-        return xi_hint(err, "such as Xinfer-Dtype: FP32 and Xinfer-Shape: 1,300,300,3");
-    }
+    if (dtype == NULL || shape == NULL)
+        return no_description(s, err);
     inf->dtype = xi_dtype_parse(dtype);
     if (inf->dtype == XI_DT_UNKNOWN)
         return xi_fail(err, XI_ETENSOR, "Xinfer-Dtype: \"%.20s\" is no datatype", dtype);
