@@ -40,7 +40,7 @@ static void printable(char *s)
             *s = '?';
 }
 
-static void format(char *dst, size_t bytes, const char *fmt, va_list ap)
+static XI_PRINTF(3, 0) void format(char *dst, size_t bytes, const char *fmt, va_list ap)
 {
     (void)vsnprintf(dst, bytes, fmt, ap);
     printable(dst);
