@@ -360,6 +360,7 @@ BAD_ENGINES = {
 }
 
 
+@pytest.mark.crashes("probe")
 def test_engines_that_are_none(new_daemon, tmp_path, other_home):
     os.chmod(other_home, 0o755)
     engines = os.path.join(other_home, "engines")
@@ -380,7 +381,6 @@ def test_engines_that_are_none(new_daemon, tmp_path, other_home):
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"engine_dir": engines}))
     daemon = new_daemon("--config", str(config))
-    daemon.reports_expected = True  # probecrash and ctorcrash do what they are called
     daemon.start()
     assert daemon.cli("load", models.write(tmp_path, "neighbour")).rc == 0
     told = {e["name"]: e for e in daemon.get("/v1/device/capabilities").json()["engines"]}
