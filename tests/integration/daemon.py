@@ -118,6 +118,7 @@ class Daemon:
     def __init__(self, *args, env=None):
         # Not pytest's tmp_path: a Unix socket's path has at most 107 bytes.
         self.home = tempfile.mkdtemp(prefix="xi-")
+        os.chmod(self.home, 0o711)  # so that, as root, hosts run as another user, as in a service
         self.state = os.path.join(self.home, "state")
         self.sock = os.path.join(self.state, "xinferd.sock")
         self.log_path = os.path.join(self.home, "log")
