@@ -6,7 +6,10 @@
 #ifndef XI_BASE_STATUS_H
 #define XI_BASE_STATUS_H
 
-#define XI_MUST_CHECK   __attribute__((warn_unused_result))
+#define XI_MUST_CHECK __attribute__((warn_unused_result))
+/* For large locals on the hot path that are written before they are read: the hardened build zeroes
+ * all others. */
+#define XI_UNINIT       __attribute__((uninitialized))
 #define XI_PRINTF(f, a) __attribute__((format(printf, f, a)))
 
 /* name, code, HTTP status, gRPC status, CLI exit code, title */

@@ -139,6 +139,20 @@ void xi_str_json(struct xi_str *s, const char *text)
     xi_str_add(s, "\"", 1);
 }
 
+void xi_str_uint(struct xi_str *s, uint64_t v, unsigned min_digits)
+{
+    char text[24], *p = text + sizeof text;
+    unsigned digits = 0;
+
+    while (v > 0 || digits < min_digits || digits == 0) {
+        *--p = (char)('0' + v % 10);
+        v /= 10;
+        if (++digits == sizeof text)
+            break;
+    }
+    xi_str_add(s, p, digits);
+}
+
 void xi_str_number(struct xi_str *s, double v, int significant_digits)
 {
     if (!isfinite(v))

@@ -6,6 +6,7 @@
 #define XI_BASE_STR_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/status.h"
 
@@ -23,6 +24,8 @@ void xi_str_puts(struct xi_str *s, const char *text);
 void xi_str_printf(struct xi_str *s, const char *fmt, ...) XI_PRINTF(2, 3);
 /* text as a JSON string with its quotes; invalid UTF-8 becomes U+FFFD. */
 void xi_str_json(struct xi_str *s, const char *text);
+/* A whole number, with leading zeros up to min_digits; faster than printf. */
+void xi_str_uint(struct xi_str *s, uint64_t v, unsigned min_digits);
 /* A number as JSON; NaN and infinities become null. 9 significant digits carry any float. */
 void xi_str_number(struct xi_str *s, double v, int significant_digits);
 /* Room for n more bytes at data + len; the caller then adds to len. NULL when it does not fit. */

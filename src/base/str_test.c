@@ -58,6 +58,23 @@ static void numbers_are_json(void **state)
     xi_str_fini(&s);
 }
 
+static void whole_numbers(void **state)
+{
+    struct xi_str s;
+
+    (void)state;
+    xi_str_init(&s, 1000);
+    xi_str_uint(&s, 0, 1);
+    xi_str_puts(&s, " ");
+    xi_str_uint(&s, 7, 3);
+    xi_str_puts(&s, " ");
+    xi_str_uint(&s, UINT64_MAX, 1);
+    xi_str_puts(&s, " ");
+    xi_str_uint(&s, 1234, 2);
+    assert_string_equal(xi_str_text(&s), "0 007 18446744073709551615 1234");
+    xi_str_fini(&s);
+}
+
 static void taking_moves_the_bytes(void **state)
 {
     struct xi_str s;
@@ -78,6 +95,7 @@ int main(void)
         cmocka_unit_test(it_grows_up_to_its_cap_and_says_so),
         cmocka_unit_test(json_strings_are_escaped_and_valid_utf8),
         cmocka_unit_test(numbers_are_json),
+        cmocka_unit_test(whole_numbers),
         cmocka_unit_test(taking_moves_the_bytes),
     };
     return cmocka_run_group_tests_name("str", t, NULL, NULL);

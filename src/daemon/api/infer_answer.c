@@ -59,9 +59,13 @@ static void add_server_timing(struct xi_infer *inf)
                  {", post", d->post_ns / 1000},
                  {", wire", to_us(t->queued, inf->x->born_ns)}};
 
-    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
-        xi_str_printf(&inf->x->extra, "%s;dur=%" PRIu64 ".%03" PRIu64, parts[i].name,
-                      parts[i].us / 1000, parts[i].us % 1000);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        xi_str_puts(&inf->x->extra, parts[i].name);
+        xi_str_puts(&inf->x->extra, ";dur=");
+        xi_str_uint(&inf->x->extra, parts[i].us / 1000, 1);
+        xi_str_puts(&inf->x->extra, ".");
+        xi_str_uint(&inf->x->extra, parts[i].us % 1000, 3);
+    }
     xi_str_puts(&inf->x->extra, "\r\n");
 }
 

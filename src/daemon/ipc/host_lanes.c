@@ -184,7 +184,7 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_wor
                           const struct xi_work_item *items, uint32_t n_items, struct xi_err *err)
 {
     struct xi_work_head head = {.op = (uint16_t)op, .n_requests = (uint16_t)n_items};
-    uint8_t record[XI_RING_RECORD_MAX];
+    XI_UNINIT uint8_t record[XI_RING_RECORD_MAX];
     size_t n = sizeof head;
     enum xi_rc rc = may_submit(host, lane_index, n_items, err);
 
@@ -274,8 +274,8 @@ static int accept_parts(struct xi_host *host, struct xi_reply *reply)
 static int deliver(struct xi_host *host, uint32_t lane_index, const void *record, size_t bytes)
 {
     struct xi_lane_link *lane = host->lanes[lane_index];
-    struct xi_reply reply;
-    struct xi_err err;
+    XI_UNINIT struct xi_reply reply;
+    XI_UNINIT struct xi_err err;
 
     if (xi_done_open(record, bytes, &reply.done, reply.parts, &err) != XI_OK) {
         xi_host_broke(host, err.msg);
@@ -300,7 +300,7 @@ static int deliver(struct xi_host *host, uint32_t lane_index, const void *record
 /* Completions of one lane; *left counts down. 0: the host was given up. */
 static int read_lane(struct xi_host *host, uint32_t index, uint32_t *left)
 {
-    uint8_t record[sizeof(struct xi_done) + XI_TENSORS_MAX * sizeof(struct xi_part)];
+    XI_UNINIT uint8_t record[sizeof(struct xi_done) + XI_TENSORS_MAX * sizeof(struct xi_part)];
     struct xi_lane_link *lane = host->lanes[index];
     size_t bytes = 0;
 
