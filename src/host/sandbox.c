@@ -85,6 +85,8 @@ static void summarize(const struct xi_sandbox *s, char summary[XI_SANDBOX_SUMMAR
 enum xi_rc xi_sandbox_enter_load(const struct xi_sandbox *s, char summary[XI_SANDBOX_SUMMARY],
                                  struct xi_err *err)
 {
+    /* Before the change of uid, behind which our files in /proc are not ours to write. */
+    set_limits(s);
     enum xi_rc rc = become(s->uid, err);
 
     if (rc != XI_OK)
@@ -94,7 +96,6 @@ enum xi_rc xi_sandbox_enter_load(const struct xi_sandbox *s, char summary[XI_SAN
     (void)prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
         return failed(err, "no_new_privs");
-    set_limits(s);
     summarize(s, summary);
     if (!s->enabled)
         return XI_OK;

@@ -2,9 +2,11 @@
  * threads, compile); an allow-list once it serves. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <linux/sockios.h>
 #include <sched.h>
 #include <stddef.h>
 #include <string.h>
@@ -13,6 +15,12 @@
 #include <unistd.h>
 
 #include "host/sandbox.h"
+
+/* Younger than the oldest headers we build with; the same number everywhere. */
+#define NR_FCHMODAT2     452
+#define NR_SETXATTRAT    463
+#define NR_REMOVEXATTRAT 466
+#define NR_FILE_SETATTR  469
 
 #if defined(__x86_64__)
 #define HOST_ARCH AUDIT_ARCH_X86_64
@@ -99,7 +107,31 @@ static const int never[] = {
     SYS_semget,
     SYS_shmget,
     SYS_mq_open,
+    /* Landlock asks nobody about these, and a user's other files are our uid's as well. */
+    SYS_fchmod,
+    SYS_fchmodat,
+    NR_FCHMODAT2,
+    SYS_fchown,
+    SYS_fchownat,
+    SYS_setxattr,
+    SYS_lsetxattr,
+    SYS_fsetxattr,
+    NR_SETXATTRAT,
+    SYS_removexattr,
+    SYS_lremovexattr,
+    SYS_fremovexattr,
+    NR_REMOVEXATTRAT,
+    NR_FILE_SETATTR,
+    SYS_truncate, /* before Landlock's version 3 */
+    /* nor about these, on any process of our uid */
+    SYS_setpriority,
+    SYS_ioprio_set,
+    SYS_migrate_pages,
+    SYS_move_pages,
 #if defined(__x86_64__)
+    SYS_chmod,
+    SYS_chown,
+    SYS_lchown,
     SYS_fork,
     SYS_vfork,
     SYS_ioperm,
@@ -187,7 +219,7 @@ static const int serving[] = {
 #endif
 };
 enum { N_NEVER = sizeof never / sizeof *never, N_SERVING = sizeof serving / sizeof *serving };
-enum { PROGRAM_MAX = 2 * (N_NEVER + N_SERVING) + 64 };
+enum { PROGRAM_MAX = 2 * (N_NEVER + N_SERVING) + 96 };
 
 struct program {
     struct sock_filter code[PROGRAM_MAX];
@@ -240,6 +272,16 @@ static void only_self(struct program *p, int nr, unsigned want)
     answer(p, REFUSE(EPERM));
 }
 
+/* `nr`, whose second argument is a command, without these two commands. */
+static void without(struct program *p, int nr, unsigned a, unsigned b)
+{
+    emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)nr, 0, 6));
+    load(p, offsetof(struct seccomp_data, args[1]));
+    on(p, a, REFUSE(EPERM));
+    on(p, b, REFUSE(EPERM));
+    load(p, offsetof(struct seccomp_data, nr));
+}
+
 /* Threads yes, processes no. clone3 hides its flags behind a pointer: the C library falls back to
  * clone on ENOSYS. */
 static void threads_only(struct program *p)
@@ -261,6 +303,10 @@ static void common(struct program *p)
         on(p, (unsigned)never[i], REFUSE(EPERM));
     only_self(p, SYS_kill, self);
     only_self(p, SYS_tgkill, self);
+    only_self(p, SYS_sched_setaffinity, 0); /* 0: the calling thread */
+    /* Whoever owns a descriptor gets the signals that its input raises. */
+    without(p, SYS_fcntl, F_SETOWN, F_SETOWN_EX);
+    without(p, SYS_ioctl, FIOSETOWN, SIOCSPGRP);
     threads_only(p);
 }
 
@@ -287,6 +333,9 @@ enum xi_rc xi_seccomp_loose(struct xi_err *err)
     common(&p);
     /* prlimit on oneself alone (pid 0): raising the limits of others is not for us */
     only_self(&p, SYS_prlimit64, 0);
+    only_self(&p, SYS_sched_setscheduler, 0);
+    only_self(&p, SYS_sched_setparam, 0);
+    only_self(&p, SYS_sched_setattr, 0);
     answer(&p, SECCOMP_RET_ALLOW);
     return install(&p, err);
 }

@@ -1,0 +1,244 @@
+/* sandbox_test.c: what a host of the daemon's own uid may do to others. A child enters the sandbox
+ * and tries; each attack works without it. What engines try while they serve is in tests/engines.
+ */
+#define _GNU_SOURCE
+#include "host/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sockios.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+struct bench {
+    char file[64];
+    int fds[2]; /* a pipe */
+};
+
+/* ---- attacks: 0 when they worked, else errno ---- */
+
+static int result(long rc)
+{
+    return rc < 0 ? errno : 0;
+}
+
+static int own_a_pipe(const struct bench *b)
+{
+    return result(fcntl(b->fds[0], F_SETOWN, getppid()));
+}
+
+static int own_a_pipe_exactly(const struct bench *b)
+{
+    struct f_owner_ex owner = {.type = F_OWNER_PID, .pid = getppid()};
+
+    return result(fcntl(b->fds[0], F_SETOWN_EX, &owner));
+}
+
+/* Of a pipe it means nothing (ENOTTY), of the control socket it does. */
+static int own_by_ioctl(const struct bench *b)
+{
+    int pid = getppid();
+
+    return result(ioctl(b->fds[0], FIOSETOWN, &pid));
+}
+
+static int move_parent(const struct bench *b)
+{
+    cpu_set_t set;
+
+    (void)b;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return -1;
+    return result(sched_setaffinity(getppid(), sizeof set, &set));
+}
+
+static int slow_parent(const struct bench *b)
+{
+    (void)b; /* to what it is: nothing changes */
+    return result(
+        setpriority(PRIO_PROCESS, (id_t)getppid(), getpriority(PRIO_PROCESS, (id_t)getppid())));
+}
+
+static int reschedule_parent(const struct bench *b)
+{
+    struct sched_param param = {0};
+
+    (void)b;
+    return result(sched_setscheduler(getppid(), SCHED_OTHER, &param));
+}
+
+static int open_to_all(const struct bench *b)
+{
+    return result(chmod(b->file, 0666));
+}
+
+static int open_to_all_by_fd(const struct bench *b)
+{
+    int fd = open(b->file, O_RDONLY | O_CLOEXEC);
+
+    return fd < 0 ? -1 : result(fchmod(fd, 0666));
+}
+
+static int give_away(const struct bench *b)
+{
+    return result(chown(b->file, getuid(), getgid()));
+}
+
+static int cut(const struct bench *b)
+{
+    return result(truncate(b->file, 0));
+}
+
+static int (*const attacks[])(const struct bench *b) = {
+    own_a_pipe,  own_a_pipe_exactly, move_parent,       slow_parent, reschedule_parent,
+    open_to_all, give_away,          open_to_all_by_fd, cut,
+};
+enum { N_ATTACKS = sizeof attacks / sizeof *attacks };
+
+/* ---- children ---- */
+
+/* The child's exit code: 0 when the form of seccomp let the attack through, else errno. */
+static int try(const struct bench *b, int (*attack)(const struct bench *b),
+               enum xi_rc (*form)(struct xi_err *err))
+{
+    int status = 0;
+    pid_t pid = fork();
+
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        if (form != NULL && (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || form(NULL) != XI_OK))
+            _exit(99);
+        _exit(attack(b));
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static void reaches_no_other_process_or_file(void **state)
+{
+    const struct bench *b = *state;
+
+    if (!xi_seccomp_available())
+        skip();
+    for (int i = 0; i < N_ATTACKS; i++) {
+        if (attacks[i] != cut) /* last, for the file's sake */
+            assert_int_equal(try(b, attacks[i], NULL), 0);
+        int refused = try(b, attacks[i], xi_seccomp_loose);
+        if (refused != EPERM)
+            fail_msg("attack %d in the loose form: errno %d", i, refused);
+    }
+    assert_int_equal(try(b, own_by_ioctl, xi_seccomp_loose), EPERM);
+    assert_int_equal(try(b, own_a_pipe, xi_seccomp_strict), EPERM);
+    assert_int_equal(try(b, own_a_pipe_exactly, xi_seccomp_strict), EPERM);
+    assert_int_equal(try(b, move_parent, xi_seccomp_strict), EPERM);
+}
+
+static int place_oneself(const struct bench *b)
+{
+    cpu_set_t set;
+    int fd = open(b->file, O_RDONLY | O_CLOEXEC);
+
+    if (fd < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) != 0)
+        return -1;
+    return result(sched_getaffinity(0, sizeof set, &set)) ||
+           result(sched_setaffinity(0, sizeof set, &set));
+}
+
+static void still_places_its_own_threads(void **state)
+{
+    assert_int_equal(try(*state, place_oneself, xi_seccomp_loose), 0);
+}
+
+/* ---- the OOM killer ---- */
+
+static void enter_and_wait(uint32_t uid, int to_parent)
+{
+    struct xi_sandbox box = {.enabled = 0, .write_fd = -1, .uid = uid};
+    char summary[XI_SANDBOX_SUMMARY], ok;
+
+    ok = xi_sandbox_enter_load(&box, summary, NULL) == XI_OK;
+    if (write(to_parent, &ok, 1) == 1)
+        (void)pause();
+    _exit(0);
+}
+
+static int score_of(pid_t pid)
+{
+    char path[64];
+    int score = -1;
+
+    (void)snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+    FILE *f = fopen(path, "re");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%d", &score), 1);
+    (void)fclose(f);
+    return score;
+}
+
+/* Root's hosts change their uid: that must not cost them the mark. */
+static void dies_before_the_daemon(void **state)
+{
+    int fds[2];
+    char ok = 0;
+
+    (void)state;
+    assert_int_equal(pipe(fds), 0);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        enter_and_wait(geteuid() == 0 ? 61184 : 0, fds[1]);
+    assert_int_equal(read(fds[0], &ok, 1), 1);
+    int score = score_of(pid);
+    assert_int_equal(kill(pid, SIGKILL), 0);
+    assert_int_equal(waitpid(pid, NULL, 0), pid);
+    (void)close(fds[0]);
+    (void)close(fds[1]);
+    assert_true(ok);
+    assert_int_equal(score, 500);
+}
+
+static int setup(void **state)
+{
+    static struct bench b;
+    int fd;
+
+    (void)snprintf(b.file, sizeof b.file, "/tmp/xi-sandbox-XXXXXX");
+    fd = mkstemp(b.file);
+    if (fd < 0 || close(fd) != 0 || pipe(b.fds) != 0)
+        return -1;
+    *state = &b;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct bench *b = *state;
+
+    (void)close(b->fds[0]);
+    (void)close(b->fds[1]);
+    return unlink(b->file);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(reaches_no_other_process_or_file),
+        cmocka_unit_test(still_places_its_own_threads),
+        cmocka_unit_test(dies_before_the_daemon),
+    };
+    return cmocka_run_group_tests_name("sandbox", tests, setup, teardown);
+}
