@@ -36,7 +36,10 @@ struct xi_shm {
     struct slot *free_slots;
     struct xi_shm_watch watches; /* a ring */
     uv_loop_t *loop;
+    int freed; /* by its owner: goes with its last slot and watch */
 };
+
+static void free_when_unused(struct xi_shm *shm);
 
 struct xi_shm *xi_shm_new(uint64_t budget_bytes)
 {
@@ -64,12 +67,12 @@ void xi_shm_watch_add(struct xi_shm *shm, struct xi_shm_watch *watch)
 
 void xi_shm_watch_remove(struct xi_shm *shm, struct xi_shm_watch *watch)
 {
-    (void)shm;
     if (watch->next == NULL)
         return;
     watch->prev->next = watch->next;
     watch->next->prev = watch->prev;
     watch->prev = watch->next = NULL;
+    free_when_unused(shm);
 }
 
 /* ---- segments ---- */
@@ -226,11 +229,12 @@ void xi_shm_trim(struct xi_shm *shm)
     }
 }
 
-void xi_shm_free(struct xi_shm *shm)
+/* A worker may hold a slot a little longer than the daemon lives, a host that was killed its
+ * watch until it is reaped. */
+static void free_when_unused(struct xi_shm *shm)
 {
-    if (shm == NULL)
+    if (!shm->freed || shm->n_slots > 0 || shm->watches.next != &shm->watches)
         return;
-    XI_ASSERT(shm->n_slots == 0);
     xi_shm_trim(shm);
     xi_shm_trim(shm);
     while (shm->free_slots != NULL) {
@@ -239,6 +243,14 @@ void xi_shm_free(struct xi_shm *shm)
         free(slot);
     }
     free(shm);
+}
+
+void xi_shm_free(struct xi_shm *shm)
+{
+    if (shm == NULL)
+        return;
+    shm->freed = 1;
+    free_when_unused(shm);
 }
 
 static enum xi_rc add_segment(struct xi_shm *shm, struct tenant *t, uint64_t bytes, int shared,
@@ -461,6 +473,7 @@ void xi_slot_put(struct xi_slot *slot)
     struct slot *freed = (struct slot *)slot;
     freed->next_free = shm->free_slots;
     shm->free_slots = freed;
+    free_when_unused(shm);
 }
 
 void xi_shm_stats(const struct xi_shm *shm, struct xi_shm_stats *ret)

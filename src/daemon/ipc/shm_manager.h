@@ -42,7 +42,8 @@ struct xi_shm *xi_shm_new(uint64_t budget_bytes);
 /* Giving the pages of a large segment back takes milliseconds: from now on that is done on this
  * loop's workers. */
 void xi_shm_close_on(struct xi_shm *shm, uv_loop_t *loop);
-void xi_shm_free(struct xi_shm *shm); /* no slot may be out */
+/* Nobody takes from it any more; it goes with its last slot and watch. */
+void xi_shm_free(struct xi_shm *shm);
 /* A slot for `bytes` of this tenant with one reference. EAGAIN: budget in use now; ETOOBIG: never;
  * ENOMEM. */
 enum xi_rc xi_shm_take(struct xi_shm *shm, const char *tenant, uint64_t bytes, struct xi_slot **ret,

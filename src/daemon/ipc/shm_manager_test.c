@@ -260,6 +260,30 @@ static void nothing_is_left_open(void **state)
     assert_int_equal(open_fds(), before);
 }
 
+static void hears_nothing(struct xi_shm_watch *watch, uint32_t segment_id)
+{
+    (void)watch;
+    (void)segment_id;
+}
+
+/* A daemon ends while a worker hashes an input and an installing host is not reaped yet. */
+static void it_outlives_its_owner_while_it_is_used(void **state)
+{
+    struct xi_shm *shm = xi_shm_new(64 * XI_MIB);
+    struct xi_shm_watch watch = {.closing = hears_nothing};
+    struct xi_slot *slot = must_take(shm, "t", 100);
+    int before = open_fds();
+
+    (void)state;
+    xi_shm_watch_add(shm, &watch);
+    xi_shm_free(shm);
+    memset(slot->data, 7, 100);
+    xi_slot_put(slot);
+    xi_shm_watch_remove(shm, &watch); /* the last user: frees it */
+    assert_null(watch.next);
+    assert_true(open_fds() < before);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -273,6 +297,7 @@ int main(void)
         cmocka_unit_test(tenant_takes_a_quarter_unless_it_is_alone),
         cmocka_unit_test(watchers_hear_of_each_segment_that_closes),
         cmocka_unit_test(nothing_is_left_open),
+        cmocka_unit_test(it_outlives_its_owner_while_it_is_used),
     };
     return cmocka_run_group_tests_name("shm_manager", tests, NULL, NULL);
 }
