@@ -236,6 +236,7 @@ void xi_service_close(struct xi_service *s)
     xi_store_close(s->store);
     if (still_busy(in)) {
         xi_log(XI_ERROR, "daemon.close", "hosts did not end within %u ms", XI_CLOSE_MS);
+        (void)uv_timer_stop(&in->drain); /* it would keep the loop alive when they have */
         return; /* the process ends anyway; nothing that is still used may be freed */
     }
     xi_sessions_free(s->sessions);
