@@ -264,7 +264,7 @@ static void parsed(struct xi_infer *inf)
         return;
     }
     x->stream.copied += x->stream.received - text_bytes(inf);
-    if (text_bytes(inf) <= XI_OFF_LOOP_BYTES) {
+    if (x->stream.received <= XI_OFF_LOOP_BYTES) { /* the binary tail is copied, too */
         fill_work(&inf->work);
         filled(&inf->work);
     } else {

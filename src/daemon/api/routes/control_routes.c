@@ -407,8 +407,10 @@ static void on_upload_written(void *ctx, const struct xi_err *err)
         return;
     }
     x->pending = 0;
-    if (xi_exchange_settle(x))
+    if (x->conn == NULL) { /* a write that was cut off may still hold it */
+        (void)xi_exchange_settle(x);
         return;
+    }
     s->paused = 0;
     s->sink_len = 0;
     xi_conn_resume(x->conn);
