@@ -3,6 +3,7 @@ import signal
 
 import pytest
 
+import models
 from daemon import run_program
 
 pytestmark = pytest.mark.tsan
@@ -23,6 +24,18 @@ def test_starts_again_on_its_own_state_after_kill(daemon):
     daemon.kill()
     daemon.start()
     assert daemon.get("/v1/health/ready", unix=True).status == 200
+
+
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_an_accepted_load_comes_back_when_the_daemon_ends_meanwhile(daemon, tmp_path, end):
+    slow = models.write(tmp_path, "slow", models.DOUBLE, "load-delay-ms 1500")
+    said = daemon.cli("load", slow, "--no-wait", "--json")
+    assert said.rc == 0, said
+    before = models.session(daemon, "slow")
+    assert before["state"] == "LOADING"
+    getattr(daemon, end)()
+    daemon.start()
+    assert models.session(daemon, "slow")["id"] == before["id"]
 
 
 def test_a_port_in_use_is_named(daemon, new_daemon):

@@ -7,7 +7,7 @@
 
 /* A load has two halves that run beside each other: the session comes up, and its row is made
  * durable. The caller hears when both are done (or the second, when it does not want to wait); a
- * load that fails takes its row back. */
+ * load that fails takes its row back, unless it was accepted and the daemon's end cut it off. */
 struct load_op {
     struct xi_service *s;
     struct xi_load_options options;
@@ -48,6 +48,14 @@ static void on_taken_back(void *ctx, const struct xi_err *err)
     op_end(op);
 }
 
+/* Whoever was told that it is accepted finds it when the daemon is back. */
+static int takes_back(const struct load_op *op)
+{
+    int accepted = op->cb == NULL;
+
+    return op->fresh && op->session->desired && !(accepted && op->err.rc == XI_EDRAIN);
+}
+
 static void conclude(struct load_op *op)
 {
     if (op->row_done && !op->wait && !op->up_done)
@@ -57,7 +65,7 @@ static void conclude(struct load_op *op)
     if (op->err.rc == XI_OK) {
         tell(op, op->session, NULL);
         op_end(op);
-    } else if (op->fresh && op->session->desired) {
+    } else if (takes_back(op)) {
         xi_store_undesire(op->s->store, op->session->id, on_taken_back, op);
     } else {
         tell(op, op->session, &op->err);
