@@ -1,4 +1,5 @@
 #include <math.h>
+#include <string.h>
 
 #include "flow/step.h"
 
@@ -40,6 +41,31 @@ static void add_found(const struct xi_flow_value *v, int with_box, struct xi_str
     xi_str_puts(json, "]");
 }
 
+static void add_real(const struct xi_tensor *t, uint64_t i, struct xi_str *json)
+{
+    uint32_t bits;
+    float f;
+
+    switch (t->dtype) {
+    case XI_DT_FP16:
+        xi_str_number(json, (double)xi_half_to_float(((const uint16_t *)t->data)[i]), 5);
+        break;
+    case XI_DT_BF16: /* the upper half of an FP32 */
+        bits = (uint32_t)((const uint16_t *)t->data)[i] << 16;
+        memcpy(&f, &bits, sizeof f);
+        xi_str_number(json, (double)f, 4);
+        break;
+    case XI_DT_FP32:
+        xi_str_number(json, (double)((const float *)t->data)[i], 9);
+        break;
+    case XI_DT_FP64:
+        xi_str_number(json, ((const double *)t->data)[i], 17);
+        break;
+    default:
+        xi_str_puts(json, "null");
+    }
+}
+
 static void add_element(const struct xi_tensor *t, uint64_t i, struct xi_str *json)
 {
     switch (t->dtype) {
@@ -52,20 +78,26 @@ static void add_element(const struct xi_tensor *t, uint64_t i, struct xi_str *js
     case XI_DT_INT8:
         xi_str_printf(json, "%d", ((const int8_t *)t->data)[i]);
         break;
+    case XI_DT_UINT16:
+        xi_str_printf(json, "%u", ((const uint16_t *)t->data)[i]);
+        break;
+    case XI_DT_INT16:
+        xi_str_printf(json, "%d", ((const int16_t *)t->data)[i]);
+        break;
+    case XI_DT_UINT32:
+        xi_str_printf(json, "%u", ((const uint32_t *)t->data)[i]);
+        break;
     case XI_DT_INT32:
         xi_str_printf(json, "%d", ((const int32_t *)t->data)[i]);
+        break;
+    case XI_DT_UINT64:
+        xi_str_printf(json, "%llu", (unsigned long long)((const uint64_t *)t->data)[i]);
         break;
     case XI_DT_INT64:
         xi_str_printf(json, "%lld", (long long)((const int64_t *)t->data)[i]);
         break;
-    case XI_DT_FP16:
-        xi_str_number(json, (double)xi_half_to_float(((const uint16_t *)t->data)[i]), 5);
-        break;
-    case XI_DT_FP32:
-        xi_str_number(json, (double)((const float *)t->data)[i], 9);
-        break;
     default:
-        xi_str_puts(json, "null");
+        add_real(t, i, json);
     }
 }
 

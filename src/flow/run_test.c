@@ -270,15 +270,45 @@ static void running_out_of_memory_anywhere_is_an_error(void **state)
     xi_str_fini(&jpeg);
 }
 
+/* Without a picture to map them to, boxes are as the model says; drawing them must not overflow. */
+static void boxes_far_outside_are_drawn(void **state)
+{
+    struct bench *b = *state;
+    struct xi_str jpeg = test_jpeg(40, 30);
+    struct xi_flow *flow = NULL;
+    char text[sizeof detector];
+    const float far[] = {-3e38f, -3e38f, 3e38f, 3e38f, 2147483520.0f, 5, 2147483648.0f, 9};
+
+    memcpy(text, detector, sizeof detector);
+    memcpy(strstr(text, ",\"small\"],\"out\":\"d\""), "],\"out\":\"d\"        ", 19);
+    assert_int_equal(test_parse(text, "cat\ndog\n", &flow, &b->err), XI_OK);
+    struct xi_flow_run *run = xi_flow_run_new(flow);
+    memcpy(b->boxes, far, sizeof far);
+    assert_int_equal(xi_flow_execute(run, &b->engine, jpeg.data, jpeg.len,
+                                     XI_ANSWER_JSON | XI_ANSWER_PICTURE, &b->json, &b->picture,
+                                     NULL, &b->err),
+                     XI_OK);
+    assert_non_null(strstr(b->json.data, "\"label\":\"dog\""));
+    assert_memory_equal(b->picture.data, "\xff\xd8\xff", 3);
+    xi_flow_run_free(run);
+    xi_flow_free(flow);
+    xi_str_fini(&jpeg);
+}
+
 #define CASE(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(steady_work_takes_no_memory),       CASE(the_answer_is_what_was_asked_for),
-        CASE(drawing_changes_no_detection),      CASE(a_bad_picture_reaches_no_model),
-        CASE(what_an_engine_answers_is_checked), CASE(infinite_boxes_are_no_detections),
-        CASE(a_flow_that_cannot_draw_says_so),   CASE(running_out_of_memory_anywhere_is_an_error),
+        CASE(steady_work_takes_no_memory),
+        CASE(the_answer_is_what_was_asked_for),
+        CASE(drawing_changes_no_detection),
+        CASE(a_bad_picture_reaches_no_model),
+        CASE(boxes_far_outside_are_drawn),
+        CASE(what_an_engine_answers_is_checked),
+        CASE(infinite_boxes_are_no_detections),
+        CASE(a_flow_that_cannot_draw_says_so),
+        CASE(running_out_of_memory_anywhere_is_an_error),
     };
 
     return cmocka_run_group_tests_name("flow/run", tests, NULL, NULL);

@@ -104,9 +104,10 @@ static void draw_tag(struct xi_canvas *c, const struct style *s, int x, int y, c
                    text_colour(colour));
 }
 
+/* Boxes without a picture of their own may lie anywhere; far outside is far enough. */
 static int edge(float v)
 {
-    return (int)lroundf(v);
+    return (int)lroundf(fminf(fmaxf(v, -1e6f), 1e6f));
 }
 
 static void draw_frame(struct xi_canvas *c, const struct style *s, const struct xi_detection *d)

@@ -230,6 +230,44 @@ static void letterboxed_boxes_come_back_in_pixels_of_the_sent_picture(void **sta
     xi_str_fini(&jpeg);
 }
 
+/* A model's outputs may be of any of these, and an answer holds numbers, not nulls. */
+static void answers_tell_numbers_of_every_type(void **state)
+{
+    static const struct {
+        const char *dtype, *data;
+        uint64_t bits;
+    } cases[] = {
+        {"BOOL", "true", 1},
+        {"UINT8", "255", 0xff},
+        {"UINT16", "65535", 0xffff},
+        {"UINT32", "4294967295", 0xffffffff},
+        {"UINT64", "18446744073709551615", 0xffffffffffffffff},
+        {"INT8", "-1", 0xff},
+        {"INT16", "-2", 0xfffe},
+        {"INT32", "-3", 0xfffffffd},
+        {"INT64", "-9223372036854775808", 0x8000000000000000},
+        {"FP16", "1.5", 0x3e00},
+        {"BF16", "-1.5", 0xbfc0},
+        {"FP32", "1.5", 0x3fc00000},
+        {"FP64", "1.0000000000000002", 0x3ff0000000000001},
+    };
+    char flow[256], want[64];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        (void)snprintf(flow, sizeof flow,
+                       "{\"steps\":[{\"op\":\"from_bytes\",\"in\":\"input\",\"out\":\"x\","
+                       "\"dtype\":\"%s\",\"shape\":1}],\"output\":{\"tensors\":\"x\"}}",
+                       cases[i].dtype);
+        (void)snprintf(want, sizeof want, "\"data\":[%s]}", cases[i].data);
+        size_t bytes = xi_dtype_bytes(xi_dtype_parse(cases[i].dtype));
+        char *json = test_answer(flow, NULL, NULL, &cases[i].bits, bytes); /* little-endian */
+        if (strstr(json, want) == NULL)
+            fail_msg("%s: %s, not %s", cases[i].dtype, json, want);
+        free(json);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -242,6 +280,7 @@ int main(void)
         cmocka_unit_test(nms_by_class_or_across_classes),
         cmocka_unit_test(ssd_anchors_and_codes),
         cmocka_unit_test(letterboxed_boxes_come_back_in_pixels_of_the_sent_picture),
+        cmocka_unit_test(answers_tell_numbers_of_every_type),
     };
 
     return cmocka_run_group_tests_name("flow/steps", tests, NULL, NULL);
