@@ -3,7 +3,8 @@
 #include "base/clock.h"
 #include "daemon/api/connection.h"
 
-enum { CHUNKED_FIRST = 64 * 1024 };
+/* COPY_ON_LOOP: about 100 µs. */
+enum { CHUNKED_FIRST = 64 * 1024, COPY_ON_LOOP = 256 * 1024 };
 
 static void fail(struct xi_exchange *x, const struct xi_err *err)
 {
@@ -171,6 +172,40 @@ static void grow_text(struct xi_exchange *x)
     s->sink_room = want;
 }
 
+/* Any thread. */
+static void copy_body(struct xi_work *w)
+{
+    struct xi_exchange *x = w->data;
+
+    memcpy(x->larger->data + x->pad, x->stream.sink, (size_t)x->stream.sink_len);
+}
+
+static void take_larger(struct xi_exchange *x)
+{
+    struct xi_http_stream *s = &x->stream;
+
+    s->copied += s->sink_len;
+    xi_slot_put(x->slot);
+    x->slot = x->larger;
+    x->larger = NULL;
+    s->sink = x->slot->data + x->pad;
+    s->sink_room = x->slot->bytes - x->pad;
+}
+
+static void on_copied(struct xi_work *w)
+{
+    struct xi_exchange *x = w->data;
+
+    take_larger(x);
+    x->pending = 0;
+    if (x->conn == NULL) {
+        (void)xi_exchange_settle(x);
+        return;
+    }
+    x->stream.paused = 0;
+    xi_conn_resume(x->conn);
+}
+
 static void grow_slot(struct xi_exchange *x)
 {
     struct xi_http_stream *s = &x->stream;
@@ -185,12 +220,16 @@ static void grow_slot(struct xi_exchange *x)
         fail(x, &err);
         return;
     }
-    memcpy(larger->data + x->pad, s->sink, (size_t)s->sink_len);
-    s->copied += s->sink_len;
-    xi_slot_put(x->slot);
-    x->slot = larger;
-    s->sink = larger->data + x->pad;
-    s->sink_room = larger->bytes - x->pad;
+    x->larger = larger;
+    x->growth.data = x;
+    if (s->sink_len <= COPY_ON_LOOP) {
+        copy_body(&x->growth);
+        take_larger(x);
+        return;
+    }
+    s->paused = 1;
+    x->pending = 1; /* a worker reads the slot until on_copied */
+    xi_work_queue(x->server->service->loop, &x->growth, copy_body, on_copied);
 }
 
 void xi_exchange_full(struct xi_exchange *x)

@@ -13,6 +13,7 @@
 #include "daemon/api/http_server.h"
 #include "daemon/api/routes.h"
 #include "daemon/core/service.h"
+#include "daemon/loop/workers.h"
 #include "wire/http.h"
 
 #define XI_ANSWER_PIECES (XI_TENSORS_MAX + 8)
@@ -34,6 +35,8 @@ struct xi_exchange {
     struct xi_str text;
     struct xi_slot *slot;
     uint64_t pad;
+    struct xi_slot *larger; /* while a chunked body moves to it */
+    struct xi_work growth;
     int waiting; /* for a slot, in the server's list */
     uint64_t wait_bytes, wait_until_ns;
     struct xi_exchange *wait_next;

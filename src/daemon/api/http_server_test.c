@@ -225,6 +225,46 @@ static void large_json_leaves_the_loop(void **state)
     xi_str_fini(&text);
 }
 
+/* Its slot grows as it comes; what is large moves on a worker. */
+static void a_large_chunked_body_moves_to_larger_slots(void **state)
+{
+    enum { BYTES = 3000000 };
+    char *text = malloc(BYTES + 256);
+    struct client c;
+    size_t n = (size_t)snprintf(
+        text, 200, "POST /v1/echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n%x\r\n",
+        (unsigned)BYTES);
+    char *body = text + n;
+
+    (void)state;
+    for (size_t i = 0; i < BYTES; i++)
+        body[i] = (char)('a' + i % 23);
+    memcpy(body + BYTES, "\r\n0\r\n\r\n", 7);
+    open_client(&c);
+    send_bytes(&c, text, n + BYTES + 7);
+    wait_answers(&c, 1, 20000);
+    assert_non_null(c.answer);
+    assert_int_equal(strncmp(c.answer, "HTTP/1.1 200", 12), 0);
+    char *echo = strstr(c.answer, "\r\n\r\n") + 4;
+    assert_int_equal(c.len - (size_t)(echo - c.answer), BYTES);
+    assert_memory_equal(echo, body, BYTES);
+    close_client(&c);
+    /* And clients that leave at some point of it. */
+    for (size_t sent = 300000; sent < BYTES; sent += 450000) {
+        open_client(&c);
+        send_bytes(&c, text, sent);
+        for (int i = 0; i < 200 && core.slots_out == 0; i++)
+            (void)uv_run(&loop, UV_RUN_ONCE);
+        close_client(&c);
+        for (int i = 0; i < 2000 && core.slots_out > 0; i++) {
+            (void)uv_run(&loop, UV_RUN_NOWAIT);
+            (void)usleep(500);
+        }
+        assert_int_equal(core.slots_out, 0);
+    }
+    free(text);
+}
+
 static void a_load_reports_as_events(void **state)
 {
     struct client c;
@@ -704,6 +744,7 @@ int main(void)
         TEST(a_tensor_goes_through),
         TEST(json_tensors_go_through),
         TEST(large_json_leaves_the_loop),
+        TEST(a_large_chunked_body_moves_to_larger_slots),
         TEST(a_load_reports_as_events),
         TEST(the_binary_layout_goes_both_ways),
         TEST(pictures_go_through_the_flow),

@@ -187,16 +187,17 @@ static void on_progress(uv_timer_t *timer)
 {
     struct load_job *job = timer->data;
     const struct xi_session *s;
-    char now[96];
+    char now[96], phase[32];
 
     if (job->ended || job->x->conn == NULL || (s = find_loading(job)) == NULL)
         return;
-    (void)snprintf(now, sizeof now, "{\"state\":\"%s\",\"phase\":\"%.31s\",\"permille\":%d}",
-                   xi_session_state_name(s->state), s->phase,
-                   s->phase_permille > 1000 ? -1 : (int)s->phase_permille);
-    for (char *p = now; *p; p++)
-        if ((unsigned char)*p < 0x20 || *p == '\\' || (unsigned char)*p > 0x7e)
+    (void)snprintf(phase, sizeof phase, "%.31s", s->phase);
+    for (char *p = phase; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == '"' || *p == '\\' || (unsigned char)*p > 0x7e)
             *p = '?'; /* phases come from a host */
+    (void)snprintf(now, sizeof now, "{\"state\":\"%s\",\"phase\":\"%s\",\"permille\":%d}",
+                   xi_session_state_name(s->state), phase,
+                   s->phase_permille > 1000 ? -1 : (int)s->phase_permille);
     if (strcmp(now, job->last) == 0)
         return;
     memcpy(job->last, now, sizeof now);
