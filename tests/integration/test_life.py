@@ -1,10 +1,12 @@
 """A daemon's life as a supervisor sees it: it comes up, answers on both doors, and ends when asked."""
+import collections
+import concurrent.futures
 import signal
 
 import pytest
 
 import models
-from daemon import run_program
+from daemon import run_program, wait_for
 
 pytestmark = pytest.mark.tsan
 
@@ -36,6 +38,25 @@ def test_an_accepted_load_comes_back_when_the_daemon_ends_meanwhile(daemon, tmp_
     getattr(daemon, end)()
     daemon.start()
     assert models.session(daemon, "slow")["id"] == before["id"]
+
+
+def test_metrics_name_a_session_once_while_its_successor_has_come(daemon, tmp_path):
+    slow = models.write(tmp_path, "slow", models.DOUBLE, "delay-ms 1200")
+    assert daemon.cli("load", slow).rc == 0
+    with concurrent.futures.ThreadPoolExecutor(2) as others:
+        asked = others.submit(models.ask, daemon, "slow", 1, 2, 3, 4)
+        wait_for(lambda: models.session(daemon, "slow")["running"] == 1, 10, "the request")
+        unloaded = others.submit(daemon.post, "/v1/control/unload", {"name": "slow"})
+        wait_for(lambda: models.session(daemon, "slow")["state"] == "DRAINING", 10, "the drain")
+        assert daemon.post("/v1/control/load", {"package": "slow", "wait": False}).status == 202
+        text = daemon.get("/metrics").body.decode()
+        states = [s["state"] for s in daemon.get("/v1/models").json()["models"]]
+        assert "DRAINING" in states and len(states) == 2
+        assert models.numbers(asked.result()) == [3, 5, 7, 9]
+        assert unloaded.result().status == 200
+    series = [line.rsplit(" ", 1)[0] for line in text.splitlines() if not line.startswith("#")]
+    twice = [name for name, times in collections.Counter(series).items() if times > 1]
+    assert not twice, twice
 
 
 def test_a_port_in_use_is_named(daemon, new_daemon):

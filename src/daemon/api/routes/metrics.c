@@ -110,10 +110,24 @@ static const struct counter counters[] = {
      offsetof(struct xi_session_stats, copied_bytes)},
 };
 
+/* It drains, and another one has its name already: the same labels twice are no metrics. */
+static int has_successor(struct xi_sessions *m, const struct xi_session *x)
+{
+    struct xi_session *other = NULL;
+
+    return x->state == XI_SESSION_DRAINING &&
+           xi_sessions_find(m, x->tenant, x->name, &other, NULL) == XI_OK && other != x;
+}
+
 /* Walks at most SESSIONS_MAX sessions. */
 static struct xi_session *next_session(struct xi_sessions *m, struct xi_session *after, unsigned *n)
 {
-    return (*n)++ < SESSIONS_MAX ? xi_sessions_each(m, after) : NULL;
+    if ((*n)++ >= SESSIONS_MAX)
+        return NULL;
+    do
+        after = xi_sessions_each(m, after);
+    while (after != NULL && has_successor(m, after));
+    return after;
 }
 
 static void add_counters(struct xi_str *s, struct xi_sessions *m)
