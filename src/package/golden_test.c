@@ -8,8 +8,13 @@
 
 #include "package/golden.h"
 
-static const struct xi_manifest_golden tolerance = {
-    .id = "g", .atol = 0.01, .rtol = 0.1, .score = 0.05, .iou = 0.8, .extra = 0.42};
+static const struct xi_manifest_golden tolerance = {.id = "g",
+                                                    .atol = 0.01,
+                                                    .rtol = 0.1,
+                                                    .says_how_near = 1,
+                                                    .score = 0.05,
+                                                    .iou = 0.8,
+                                                    .extra = 0.42};
 
 static void answers(void **state)
 {
@@ -45,6 +50,13 @@ static void answers(void **state)
         {"{'classes':[{'label':'x','score':0.5}]}", "{'classes':[{'label':'x','score':0.57}]}",
          "\"score\" is 0.57, expected 0.5"},
         {"{'classes':[{'label':'x'}]}", "{'classes':[{'label':'y'}]}", "\"label\""},
+        /* class numbers name things; nothing is nearly a class */
+        {"{'classes':[{'class':100,'score':0.5}]}", "{'classes':[{'class':101,'score':0.5}]}",
+         "\"class\""},
+        {"{'detections':[{'class':3,'score':0.8,'box':[0,0,10,10]}]}",
+         "{'detections':[{'class':7,'score':0.8,'box':[0,0,10,10]}]}", "overlaps by 0.00"},
+        {"{'detections':[{'class':3,'score':0.8,'box':[0,0,10,10]}]}",
+         "{'detections':[{'class':3,'score':0.8,'box':[0,0,10,10]}]}", ""},
         {"{'classes':[1,2]}", "{'classes':[1]}", "has 1 members, expected 2"},
         {"{'text':'a'}", "{}", "\"text\" is missing"},
         {"{'text':'a'}", "{'text':1}", "\"text\""},
@@ -107,6 +119,30 @@ static void tensors(void **state)
     assert_int_equal(compare(XI_DT_INT64, big, other, 1, &err), XI_EGOLDEN);
 }
 
+/* Token numbers and indices: the defaults are for arithmetic. */
+static void whole_numbers_agree_exactly_unless_the_package_says_how_near(void **state)
+{
+    struct xi_manifest_golden g = {.id = "g", .atol = 1e-4, .rtol = 1e-3};
+    const int64_t want[] = {30522, INT64_MAX}, near[] = {30523, INT64_MAX},
+                  huge[] = {30522, INT64_MAX - 1};
+    int64_t n = 2;
+    struct xi_manifest_tensor expect = {
+        .port = {.name = "y", .dtype = XI_DT_INT64, .rank = 1, .dims = {2}}};
+    struct xi_err err = {0};
+
+    (void)state;
+    struct xi_tensor got = xi_tensor_make(XI_DT_INT64, &n, 1, (void *)(uintptr_t)near, 16);
+    assert_int_equal(xi_golden_check_tensor(&g, &expect, want, 16, &got, &err), XI_EGOLDEN);
+    assert_non_null(strstr(err.msg, "1 of 2 values differ, worst at 0"));
+    got.data = (void *)(uintptr_t)huge;
+    assert_int_equal(xi_golden_check_tensor(&g, &expect, want, 16, &got, &err), XI_EGOLDEN);
+    got.data = (void *)(uintptr_t)want;
+    assert_int_equal(xi_golden_check_tensor(&g, &expect, want, 16, &got, &err), XI_OK);
+    g.says_how_near = 1;
+    got.data = (void *)(uintptr_t)near;
+    assert_int_equal(xi_golden_check_tensor(&g, &expect, want, 16, &got, &err), XI_OK);
+}
+
 static void another_shape_is_no_answer(void **state)
 {
     int64_t dims[] = {3};
@@ -126,6 +162,7 @@ int main(void)
     const struct CMUnitTest t[] = {
         cmocka_unit_test(answers),
         cmocka_unit_test(tensors),
+        cmocka_unit_test(whole_numbers_agree_exactly_unless_the_package_says_how_near),
         cmocka_unit_test(another_shape_is_no_answer),
     };
 

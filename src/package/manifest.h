@@ -125,6 +125,7 @@ struct xi_manifest_golden {
     struct xi_manifest_tensor *expects;
     size_t n_expects;
     double atol, rtol; /* of tensors and of other numbers of an answer */
+    int says_how_near; /* they are the package's own: whole numbers may differ as well */
     double extra;      /* highest score of a detection that was not expected */
     double score, iou; /* of detections: largest difference of scores, least overlap of boxes */
 };

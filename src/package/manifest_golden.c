@@ -256,6 +256,8 @@ static void read_tolerance(const struct xi_place *p, struct xi_manifest_golden *
     xi_place_keys(&child, known);
     ret->atol = xi_place_number(&child, "atol", 0, 1e30, ret->atol);
     ret->rtol = xi_place_number(&child, "rtol", 0, 1e30, ret->rtol);
+    ret->says_how_near =
+        json_object_get(child.obj, "atol") != NULL || json_object_get(child.obj, "rtol") != NULL;
     ret->score = xi_place_number(&child, "score", 0, 1, ret->score);
     ret->iou = xi_place_number(&child, "iou", 0, 1, ret->iou);
     ret->extra = xi_place_number(&child, "extra", 0, 1, 0);
