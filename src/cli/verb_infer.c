@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/limits.h"
@@ -64,15 +65,16 @@ static void make_headers(struct header_set *h, const struct xi_input *in)
 
 static enum xi_rc show(struct xi_cli *cli, const struct xi_result *r)
 {
+    int to_stdout = opt_picture != NULL && r->picture != NULL && strcmp(opt_picture, "-") == 0;
     enum xi_rc rc = XI_OK;
 
-    if (r->json != NULL && cli->json)
+    if (r->json != NULL && !to_stdout && cli->json)
         xi_print_json(r->json);
-    else if (r->json != NULL)
+    else if (r->json != NULL && !to_stdout) /* where a picture goes nothing else does */
         xi_print_answer(r->json);
     if (opt_picture != NULL && r->picture != NULL) {
         rc = xi_file_write(opt_picture, r->picture, r->picture_bytes, &cli->err);
-        if (rc == XI_OK && strcmp(opt_picture, "-") != 0)
+        if (rc == XI_OK && !to_stdout)
             xi_note(cli, "picture: %s", opt_picture);
     }
     return rc;
@@ -120,9 +122,39 @@ out:
     return rc;
 }
 
+/* One file takes one answer, and never the place of an input. */
+static enum xi_rc check_target(struct xi_cli *cli, const char *option, const char *path)
+{
+    struct stat in, out;
+    int is_file = path != NULL && strcmp(path, "-") != 0 && stat(path, &out) == 0;
+
+    if (path == NULL || (is_file && !S_ISREG(out.st_mode))) /* /dev/null takes everything */
+        return XI_OK;
+    if (cli->n_words > 2) {
+        (void)xi_fail(&cli->err, XI_EUSAGE, "--%s names one place for the answers to %d inputs",
+                      option, cli->n_words - 1);
+        return xi_hint(&cli->err, "give one input at a time");
+    }
+    if (is_file && stat(cli->words[1], &in) == 0 && in.st_dev == out.st_dev &&
+        in.st_ino == out.st_ino)
+        return xi_fail(&cli->err, XI_EUSAGE, "--%s %.200s would overwrite the input", option, path);
+    return XI_OK;
+}
+
+static enum xi_rc check_targets(struct xi_cli *cli)
+{
+    if (opt_picture != NULL && opt_output != NULL)
+        return xi_fail(&cli->err, XI_EUSAGE, "--picture and --output exclude each other");
+    enum xi_rc rc = check_target(cli, "picture", opt_picture);
+    return rc == XI_OK ? check_target(cli, "output", opt_output) : rc;
+}
+
 static enum xi_rc run_infer(struct xi_cli *cli)
 {
-    enum xi_rc rc = xi_cli_connect(cli);
+    enum xi_rc rc = check_targets(cli);
+
+    if (rc == XI_OK)
+        rc = xi_cli_connect(cli);
 
     for (int i = 1; i < cli->n_words && rc == XI_OK; i++) {
         if (cli->n_words > 2 && !cli->json)
@@ -225,8 +257,10 @@ static enum xi_rc check_inputs(struct xi_cli *cli)
 static enum xi_rc run_run(struct xi_cli *cli)
 {
     json_t *session = NULL, *before = NULL;
-    enum xi_rc rc = check_inputs(cli);
+    enum xi_rc rc = check_target(cli, "output", opt_picture);
 
+    if (rc == XI_OK)
+        rc = check_inputs(cli);
     if (rc == XI_OK)
         rc = xi_cli_connect_or_start(cli);
     if (rc == XI_OK)

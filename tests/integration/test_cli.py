@@ -194,6 +194,32 @@ def test_run_a_package_on_a_picture(daemon, object_detector, pictures, tmp_path)
     assert (tmp_path / "chelsea-object-detector.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
 
 
+def test_a_picture_on_standard_output_is_nothing_else(daemon, object_detector, pictures):
+    done = subprocess.run([program("xinfer"), "run", object_detector,
+                           os.path.join(pictures, "chelsea.png"), "-o", "-"], capture_output=True,
+                          timeout=60, env=clean_env(daemon.home, {"XINFER_SERVER": daemon.url}))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout[:3] == b"\xff\xd8\xff" and done.stdout[-2:] == b"\xff\xd9"
+
+
+@pytest.mark.parametrize("verb,option", [("infer", "--picture"), ("infer", "--output"),
+                                         ("run", "--output")])
+def test_answers_overwrite_neither_inputs_nor_each_other(daemon, tmp_path, verb, option):
+    photo, other = tmp_path / "photo.jpg", tmp_path / "other.jpg"
+    photo.write_bytes(b"a photo")
+    other.write_bytes(b"another")
+    (tmp_path / "alias.jpg").symlink_to(photo)
+    for inputs, target, why in (([photo], photo, "would overwrite the input"),
+                                ([photo], tmp_path / "alias.jpg", "would overwrite the input"),
+                                ([photo, other], tmp_path / "out.jpg", "for the answers to 2"),
+                                ([photo, other], "-", "for the answers to 2")):
+        said = daemon.cli(verb, "nobody", *inputs, option, target)
+        assert said.rc == 2 and why in said.stderr, said
+    said = daemon.cli(verb, "nobody", photo, other, option, "/dev/null")
+    assert said.rc != 2, said
+    assert photo.read_bytes() == b"a photo" and not (tmp_path / "out.jpg").exists()
+
+
 # ---- no daemon: run starts one, serve is one ----
 
 @pytest.fixture
