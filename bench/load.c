@@ -44,7 +44,7 @@ struct run {
     char *request;
     size_t request_bytes;
     struct connection *connections;
-    uint32_t *samples_us;
+    uint32_t *samples_ns; /* up to 4.29 s each */
     size_t n_samples, errors;
     int epoll_fd, counting;
 };
@@ -158,11 +158,11 @@ static void begin(struct run *r, struct connection *c);
 static void finish(struct run *r, struct connection *c)
 {
     if (r->counting) {
-        uint64_t us = (xi_now_ns() - c->started_ns) / 1000;
+        uint64_t ns = xi_now_ns() - c->started_ns;
         if (c->status != 200)
             r->errors++;
         else if (r->n_samples < SAMPLES_MAX)
-            r->samples_us[r->n_samples++] = (uint32_t)us;
+            r->samples_ns[r->n_samples++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
     }
     begin(r, c);
 }
@@ -269,19 +269,19 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static uint32_t quantile(const struct run *r, double q)
+static double quantile_us(const struct run *r, double q)
 {
-    return r->n_samples ? r->samples_us[(size_t)((double)(r->n_samples - 1) * q)] : 0;
+    return r->n_samples ? r->samples_ns[(size_t)((double)(r->n_samples - 1) * q)] / 1e3 : 0;
 }
 
 static void report(struct run *r, double seconds, uint64_t cpu)
 {
-    qsort(r->samples_us, r->n_samples, sizeof *r->samples_us, ascending);
+    qsort(r->samples_ns, r->n_samples, sizeof *r->samples_ns, ascending);
     (void)printf(
-        "{\"requests\":%zu,\"errors\":%zu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%u,"
-        "\"p90_us\":%u,\"p99_us\":%u,\"p999_us\":%u,\"request_bytes\":%zu,\"cpu_us\":%llu}\n",
-        r->n_samples, r->errors, seconds, (double)r->n_samples / seconds, quantile(r, 0.5),
-        quantile(r, 0.9), quantile(r, 0.99), quantile(r, 0.999), r->request_bytes,
+        "{\"requests\":%zu,\"errors\":%zu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%.2f,"
+        "\"p90_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"request_bytes\":%zu,\"cpu_us\":%llu}\n",
+        r->n_samples, r->errors, seconds, (double)r->n_samples / seconds, quantile_us(r, 0.5),
+        quantile_us(r, 0.9), quantile_us(r, 0.99), quantile_us(r, 0.999), r->request_bytes,
         (unsigned long long)cpu);
 }
 
@@ -292,8 +292,8 @@ int main(int argc, char **argv)
     parse_args(&r.o, argc, argv);
     build_request(&r);
     r.connections = calloc((size_t)r.o.connections, sizeof *r.connections);
-    r.samples_us = malloc(SAMPLES_MAX * sizeof *r.samples_us);
-    if (r.connections == NULL || r.samples_us == NULL)
+    r.samples_ns = malloc(SAMPLES_MAX * sizeof *r.samples_ns);
+    if (r.connections == NULL || r.samples_ns == NULL)
         die("memory");
     for (int i = 0; i < r.o.connections; i++) {
         open_connection(&r, &r.connections[i]);

@@ -117,25 +117,32 @@ static size_t utf8_len(const unsigned char *p)
     return 0;
 }
 
+static int is_plain(const unsigned char *p, size_t sequence)
+{
+    return sequence > 1 || (sequence == 1 && *p >= 0x20 && *p != 0x7f && *p != '"' && *p != '\\');
+}
+
 void xi_str_json(struct xi_str *s, const char *text)
 {
-    const unsigned char *p = (const unsigned char *)text;
+    const unsigned char *p = (const unsigned char *)text, *run = p;
 
     xi_str_add(s, "\"", 1);
     while (*p) {
         size_t n = utf8_len(p);
-        if (n == 0) {
-            xi_str_puts(s, "\\ufffd");
-            n = 1;
-        } else if (*p == '"' || *p == '\\') {
-            xi_str_printf(s, "\\%c", *p);
-        } else if (*p < 0x20 || *p == 0x7f) {
-            xi_str_printf(s, "\\u%04x", *p);
-        } else {
-            xi_str_add(s, p, n);
+        if (is_plain(p, n)) { /* copied with its neighbours */
+            p += n;
+            continue;
         }
-        p += n;
+        xi_str_add(s, run, (size_t)(p - run));
+        if (n == 0)
+            xi_str_puts(s, "\\ufffd");
+        else if (*p == '"' || *p == '\\')
+            xi_str_printf(s, "\\%c", *p);
+        else
+            xi_str_printf(s, "\\u%04x", *p);
+        run = ++p;
     }
+    xi_str_add(s, run, (size_t)(p - run));
     xi_str_add(s, "\"", 1);
 }
 
