@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -72,6 +73,15 @@ static int compose(char *line, size_t bytes, enum xi_log_level level, const char
                     level_names[level], event, escaped);
 }
 
+/* The loop logs, too: a reader that has stopped (a pager, a journal that hangs) must not stop it. A
+ * pipe or socket that is ready takes a line whole. */
+static int takes_a_line(void)
+{
+    struct pollfd p = {.fd = STDERR_FILENO, .events = POLLOUT};
+
+    return poll(&p, 1, 0) == 1;
+}
+
 void xi_log(enum xi_log_level level, const char *event, const char *fmt, ...)
 {
     char text[1024], line[2560];
@@ -88,7 +98,7 @@ void xi_log(enum xi_log_level level, const char *event, const char *fmt, ...)
         n = (int)sizeof line - 1;
         line[n - 1] = '\n';
     }
-    if (write(STDERR_FILENO, line, (size_t)n) != n)
+    if (!takes_a_line() || write(STDERR_FILENO, line, (size_t)n) != n)
         atomic_fetch_add_explicit(&dropped, 1, memory_order_relaxed);
 }
 

@@ -16,8 +16,8 @@ void xi_log_init(enum xi_log_style style, enum xi_log_level level);
 void xi_log_set_level(enum xi_log_level level);
 int xi_log_level_parse(const char *text, enum xi_log_level *ret); /* 0 on success */
 
-/* xi_log(XI_INFO, "session.ready", "id=%s ms=%u", id, ms). A line that cannot be written (full
- * disk, closed pipe) is dropped and counted. */
+/* xi_log(XI_INFO, "session.ready", "id=%s ms=%u", id, ms). A line that cannot be written at
+ * once (full disk, closed pipe, a pipe that nobody reads) is dropped and counted. */
 void xi_log(enum xi_log_level level, const char *event, const char *fmt, ...) XI_PRINTF(3, 4);
 unsigned long xi_log_dropped(void);
 

@@ -1,6 +1,8 @@
 """A daemon's life as a supervisor sees it: it comes up, answers on both doors, and ends when asked."""
 import collections
 import concurrent.futures
+import fcntl
+import os
 import signal
 
 import pytest
@@ -38,6 +40,23 @@ def test_an_accepted_load_comes_back_when_the_daemon_ends_meanwhile(daemon, tmp_
     getattr(daemon, end)()
     daemon.start()
     assert models.session(daemon, "slow")["id"] == before["id"]
+
+
+def test_a_log_that_nobody_reads_holds_up_nothing(new_daemon):
+    unread, log = os.pipe()
+    fcntl.fcntl(log, fcntl.F_SETPIPE_SZ, 4096)
+    daemon = new_daemon()
+    daemon.log_path, daemon.log = "/proc/self/fd/%d" % log, lambda: ""
+    daemon.start()
+    try:
+        for _ in range(30):  # each is refused with a line in the log
+            said = daemon.post("/v1/control/packages", b"no package", timeout=10,
+                               headers={"Content-Type": "application/vnd.xinfer.xpkg"})
+            assert 400 <= said.status < 500, said
+        assert daemon.stop() == 0
+    finally:
+        os.close(unread)
+        os.close(log)
 
 
 def test_metrics_name_a_session_once_while_its_successor_has_come(daemon, tmp_path):
