@@ -19,6 +19,9 @@ enum { SANITIZED = 0 };
 #endif
 
 enum { OOM_SCORE_ADJ = 500, OPEN_FILES = 1024 };
+/* Of all hosts together, where they have a uid of their own: far over what engines take, and half
+ * of what a small machine has. Threads on small stacks cost little of RLIMIT_DATA. */
+enum { THREADS_MAX = 16384 };
 
 static enum xi_rc failed(struct xi_err *err, const char *what)
 {
@@ -63,6 +66,7 @@ static enum xi_rc become(uint32_t uid, struct xi_err *err)
 {
     if (uid == 0 || geteuid() != 0)
         return XI_OK;
+    lower_limit(RLIMIT_NPROC, THREADS_MAX);
     if (setgroups(0, NULL) != 0 || setresgid(uid, uid, uid) != 0 || setresuid(uid, uid, uid) != 0)
         return failed(err, "changing the user");
     return XI_OK;
