@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "daemon/api/problem.h"
 
-enum { LINGER_MS = 1000, LINGER_BYTES = 4 * 1024 * 1024 };
+enum { LINGER_MS = 1000, LINGER_BYTES = 4 * 1024 * 1024, TURN_NS = 200 * 1000 };
 
 static void on_head(void *ctx, struct xi_http_stream *s)
 {
@@ -57,6 +57,43 @@ static void on_closed(uv_handle_t *h)
     xi_server_conn_gone(server);
 }
 
+/* A client that sends many requests at once lets the others in between. */
+static void yield(struct xi_conn *c)
+{
+    struct xi_http_server *server = c->server;
+
+    c->yielded = 1;
+    c->turn_next = NULL;
+    if (server->turns == NULL)
+        server->turns_tail = &server->turns;
+    *server->turns_tail = c;
+    server->turns_tail = &c->turn_next;
+    server->n_turns++;
+    xi_server_turn(server);
+}
+
+static void unlink_turn(struct xi_conn *c)
+{
+    struct xi_conn **at = &c->server->turns;
+
+    c->yielded = 0;
+    c->server->n_turns--;
+    while (*at != c)
+        at = &(*at)->turn_next;
+    *at = c->turn_next;
+    if (c->turn_next == NULL)
+        c->server->turns_tail = at;
+}
+
+void xi_conn_turns(struct xi_http_server *server)
+{
+    for (uint32_t n = server->n_turns; n > 0 && server->turns != NULL; n--) {
+        struct xi_conn *c = server->turns; /* whoever yields anew stands at the end */
+        unlink_turn(c);
+        xi_conn_resume(c);
+    }
+}
+
 void xi_conn_close(struct xi_conn *c)
 {
     struct xi_exchange *x = c->x;
@@ -64,6 +101,8 @@ void xi_conn_close(struct xi_conn *c)
     if (c->closing)
         return;
     c->closing = 1;
+    if (c->yielded)
+        unlink_turn(c);
     if (c->prev)
         c->prev->next = c->next;
     else
@@ -127,6 +166,7 @@ static int begin_exchange(struct xi_conn *c)
 /* Feeds the codec as long as requests are answered at once. Returns how many bytes it took. */
 static size_t pump(struct xi_conn *c, const uint8_t *data, size_t n)
 {
+    uint64_t began = xi_now_ns();
     size_t took = 0;
 
     c->pumping = 1;
@@ -134,6 +174,10 @@ static size_t pump(struct xi_conn *c, const uint8_t *data, size_t n)
         if (c->x == NULL) {
             if (took == n)
                 break;
+            if (took > 0 && xi_now_ns() - began > TURN_NS) {
+                yield(c);
+                break;
+            }
             if (begin_exchange(c) != 0) {
                 xi_conn_close(c);
                 break;
@@ -149,7 +193,7 @@ static size_t pump(struct xi_conn *c, const uint8_t *data, size_t n)
 
 void xi_conn_resume(struct xi_conn *c)
 {
-    if (c->pumping || c->closing)
+    if (c->pumping || c->closing || c->yielded)
         return;
     size_t n = c->stash.len;
     size_t took = pump(c, (const uint8_t *)xi_str_text(&c->stash), n);

@@ -23,10 +23,12 @@ struct xi_conn {
     } h;
     struct xi_http_server *server;
     struct xi_conn *prev, *next;
+    struct xi_conn *turn_next; /* while `yielded` */
     struct xi_http1 http;
     struct xi_exchange *x; /* NULL between requests */
     int over_socket;       /* Unix socket */
     int closing, reading, pumping, close_after, broken;
+    int yielded;              /* requests wait in the stash for its next turn */
     uint64_t linger_until_ms; /* our answer is out, the rest of its body is dropped until then */
     uint64_t discarded;
     struct xi_str stash;
@@ -44,12 +46,14 @@ struct xi_http_server {
     uv_tcp_t tcp;
     uv_pipe_t pipe;
     uv_timer_t sweep, retry;
+    uv_idle_t turn;
     int has_tcp, has_pipe, draining, closing, retry_runs;
     int handles; /* of libuv, and exchanges under way */
     unsigned port;
     struct xi_conn *conns;
+    struct xi_conn *turns, **turns_tail; /* those that yielded, in their order */
     struct xi_exchange *free_list, *waiting;
-    uint32_t n_free, uploads;
+    uint32_t n_free, n_turns, uploads;
     uint64_t last_client_ms;
     struct xi_http_stats stats;
     void (*drained)(void *ctx);
@@ -61,6 +65,8 @@ void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener);
 void xi_conn_close(struct xi_conn *c);
 /* The stream was un-paused, or an answer is out: goes on with the bytes that wait. */
 void xi_conn_resume(struct xi_conn *c);
+/* Those that yielded before this call go on, each for one more turn. */
+void xi_conn_turns(struct xi_http_server *server);
 /* Looks for slow and idle clients. */
 void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms);
 /* Writes x->head and x->pieces, then xi_conn_answered. */
@@ -74,6 +80,8 @@ int xi_conn_body_unread(const struct xi_conn *c);
 int xi_conn_keeps(const struct xi_conn *c);
 /* Some exchange waits for a slot: look again soon. */
 void xi_server_wait(struct xi_http_server *server);
+/* Some connection has yielded: xi_conn_turns with the loop's next turn. */
+void xi_server_turn(struct xi_http_server *server);
 /* One of what `handles` counts is gone; the last one of a closed server frees it. */
 void xi_server_release(struct xi_http_server *server);
 void xi_server_conn_gone(struct xi_http_server *server);

@@ -67,6 +67,22 @@ void xi_server_wait(struct xi_http_server *server)
         server->retry_runs = uv_timer_start(&server->retry, on_retry, RETRY_MS, RETRY_MS) == 0;
 }
 
+/* An idle handle, not a timer of 0 ms: the loop polls between two calls of it. */
+static void on_turn(uv_idle_t *idle)
+{
+    struct xi_http_server *server = idle->data;
+
+    xi_conn_turns(server);
+    if (server->turns == NULL)
+        (void)uv_idle_stop(idle);
+}
+
+void xi_server_turn(struct xi_http_server *server)
+{
+    if (!server->closing)
+        (void)uv_idle_start(&server->turn, on_turn); /* fine when it runs already */
+}
+
 static void free_server(struct xi_http_server *server)
 {
     while (server->free_list != NULL) {
@@ -218,8 +234,9 @@ static void start_timers(struct xi_http_server *server)
 
     (void)uv_timer_init(loop, &server->sweep);
     (void)uv_timer_init(loop, &server->retry);
-    server->sweep.data = server->retry.data = server;
-    server->handles += 2;
+    (void)uv_idle_init(loop, &server->turn);
+    server->sweep.data = server->retry.data = server->turn.data = server;
+    server->handles += 3;
     (void)uv_timer_start(&server->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
 }
 
@@ -298,6 +315,7 @@ void xi_http_server_close(struct xi_http_server *server)
         xi_conn_close(server->conns);
     uv_close((uv_handle_t *)&server->sweep, on_handle_closed);
     uv_close((uv_handle_t *)&server->retry, on_handle_closed);
+    uv_close((uv_handle_t *)&server->turn, on_handle_closed);
 }
 
 void xi_http_server_stats(const struct xi_http_server *server, struct xi_http_stats *ret)

@@ -225,6 +225,35 @@ static void large_json_leaves_the_loop(void **state)
     xi_str_fini(&text);
 }
 
+static void many_requests_at_once_let_others_in_between(void **state)
+{
+    static const char one[] = "GET /v1/health/live HTTP/1.1\r\n" HOST "\r\n";
+    enum { MANY = 2000 };
+    struct xi_http_stats stats = {0};
+    struct client greedy, other;
+    struct xi_str text;
+
+    (void)state;
+    xi_str_init(&text, XI_MIB);
+    for (int i = 0; i < MANY; i++)
+        xi_str_puts(&text, one);
+    open_client(&greedy);
+    open_client(&other);
+    send_bytes(&greedy, text.data, text.len);
+    send_bytes(&other, one, sizeof one - 1);
+    while (other.len == 0)
+        (void)uv_run(&loop, UV_RUN_ONCE);
+    xi_http_server_stats(server, &stats);
+    assert_true(stats.requests < MANY / 2);
+    while (stats.requests < MANY + 1) { /* and all have their turn */
+        (void)uv_run(&loop, UV_RUN_ONCE);
+        xi_http_server_stats(server, &stats);
+    }
+    close_client(&greedy);
+    close_client(&other);
+    xi_str_fini(&text);
+}
+
 /* Its slot grows as it comes; what is large moves on a worker. */
 static void a_large_chunked_body_moves_to_larger_slots(void **state)
 {
@@ -744,6 +773,7 @@ int main(void)
         TEST(a_tensor_goes_through),
         TEST(json_tensors_go_through),
         TEST(large_json_leaves_the_loop),
+        TEST(many_requests_at_once_let_others_in_between),
         TEST(a_large_chunked_body_moves_to_larger_slots),
         TEST(a_load_reports_as_events),
         TEST(the_binary_layout_goes_both_ways),
