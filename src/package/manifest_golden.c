@@ -1,3 +1,4 @@
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -143,6 +144,23 @@ void xi_manifest_read_escalate(const struct xi_place *p, struct xi_manifest *ret
 
 /* ---- golden ---- */
 
+/* Whole numbers that the type cannot hold would be cut to others. */
+static int holds(enum xi_dtype dtype, const json_t *value)
+{
+    int is_signed =
+        dtype == XI_DT_INT8 || dtype == XI_DT_INT16 || dtype == XI_DT_INT32 || dtype == XI_DT_INT64;
+    int is_long = dtype == XI_DT_INT64 || dtype == XI_DT_UINT64;
+    int bits = (int)xi_dtype_bytes(dtype) * 8 - is_signed;
+    double v = json_number_value(value);
+
+    if (dtype == XI_DT_FP16 || dtype == XI_DT_BF16 || dtype == XI_DT_FP32 || dtype == XI_DT_FP64)
+        return 1;
+    if (is_long && json_is_integer(value))
+        return is_signed || json_integer_value(value) >= 0;
+    double end = ldexp(1, dtype == XI_DT_BOOL ? 1 : is_long ? 63 : bits);
+    return v >= (is_signed ? -end : 0) && v < end && floor(v) >= v;
+}
+
 static void check_inline(const struct xi_place *p, const struct xi_manifest_tensor *t)
 {
     uint64_t elements = 0;
@@ -157,8 +175,14 @@ static void check_inline(const struct xi_place *p, const struct xi_manifest_tens
         xi_place_bad(p, "data", "must be a flat list of at most %d numbers", INLINE_VALUES_MAX);
         return;
     }
-    json_array_foreach((json_t *)(uintptr_t)t->data, i, value) if (!json_is_number(value))
-        xi_place_bad(p, "data", "must be a flat list of numbers");
+    json_array_foreach((json_t *)(uintptr_t)t->data, i, value)
+    {
+        if (!json_is_number(value))
+            xi_place_bad(p, "data", "must be a flat list of numbers");
+        else if (!holds(t->port.dtype, value))
+            xi_place_bad(p, "data", "has %g, which no %s is", json_number_value(value),
+                         xi_dtype_name(t->port.dtype));
+    }
     if (xi_shape_elements(t->port.dims, t->port.rank, &elements, NULL) != XI_OK ||
         elements != json_array_size(t->data))
         xi_place_bad(p, "data", "has %zu numbers, the shape wants %llu", json_array_size(t->data),
