@@ -68,7 +68,8 @@ struct xi_host {
     int pid, pidfd, control_fd, log_fd;
     int complete_fd, answer_fd; /* all lanes' completions wake us; the end that hosts signal */
     uv_poll_t control, complete, ended, log_pipe;
-    uv_timer_t grace, more; /* more: completions left for the next turn */
+    uv_timer_t grace;
+    uv_idle_t more; /* completions left for the next turn; a timer of 0 ms could run in this one */
     uint32_t open_handles;
 
     uint32_t n_lanes;

@@ -145,15 +145,16 @@ static void on_control(uv_poll_t *poll, int status, int events)
 
 static void read_completions(struct xi_host *host);
 
-static void on_more(uv_timer_t *timer)
+static void on_more(uv_idle_t *idle)
 {
-    read_completions(timer->data);
+    (void)uv_idle_stop(idle);
+    read_completions(idle->data);
 }
 
 static void read_completions(struct xi_host *host)
 {
     if (host->state < XI_HOST_ENDED && xi_host_read_lanes(host, XI_HOST_RECORDS_PER_TURN))
-        (void)uv_timer_start(&host->more, on_more, 0, 0);
+        (void)uv_idle_start(&host->more, on_more);
 }
 
 static void on_complete(uv_poll_t *poll, int status, int events)
@@ -237,7 +238,7 @@ static int watch_fd(struct xi_host *host, uv_poll_t *poll, int fd, uv_poll_cb cb
 static enum xi_rc watch_all(struct xi_host *host, struct xi_err *err)
 {
     (void)uv_timer_init(host->loop, &host->grace); /* cannot fail */
-    (void)uv_timer_init(host->loop, &host->more);
+    (void)uv_idle_init(host->loop, &host->more);
     host->grace.data = host->more.data = host;
     host->open_handles = 2;
     if (watch_fd(host, &host->control, host->control_fd, on_control) != 0 ||
