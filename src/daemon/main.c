@@ -204,12 +204,12 @@ static int run(struct app *app)
         (void)fprintf(stderr, "xinferd: no event loop to be had (out of descriptors?)\n");
         return 1;
     }
+    xi_self_go_first();
     rc = xi_workers_open(&app->loop, &err);
     if (rc != XI_OK) {
         complain(&err);
         return xi_rc_exit(rc);
     }
-    xi_self_short_turns();
     watch_signals(app);
     rc = serve(app, &err);
     if (rc != XI_OK)

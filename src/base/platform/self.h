@@ -15,8 +15,9 @@ enum { XI_NICE_REALTIME = 0, XI_NICE_NORMAL = 5, XI_NICE_BATCH = 15, XI_NICE_INS
 /* The calling thread (and those it starts later) steps back behind others by `steps` nice levels;
  * there is no way back for an ordinary user. Any thread. */
 void xi_self_step_back(int steps);
-/* Asks the scheduler for short turns, soon, instead of long ones, later (Linux 6.12 and newer;
- * elsewhere nothing happens). The share of the processor stays the same. The calling thread. */
-void xi_self_short_turns(void);
+/* The calling thread waits less for a core: a few nice levels ahead where it may (as root), and
+ * short turns soon instead of long ones later (Linux 6.12 and newer). Threads and processes that it
+ * starts begin as usual. */
+void xi_self_go_first(void);
 
 #endif

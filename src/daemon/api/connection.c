@@ -123,13 +123,17 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
     size_t n = 0;
 
     (void)suggested;
+    if (c->turn_bytes >= XI_TURN_BYTES) { /* no buffer: libuv stops reading until the next turn */
+        *buf = uv_buf_init(NULL, 0);
+        return;
+    }
     if (c->stash.len == 0 && c->x != NULL)
         xi_http1_window(&c->http, &window, &n);
     if (n == 0) {
         window = c->server->scratch;
         n = sizeof c->server->scratch;
     }
-    *buf = uv_buf_init((char *)window, (unsigned)n);
+    *buf = uv_buf_init((char *)window, (unsigned)(n < XI_TURN_BYTES ? n : XI_TURN_BYTES));
 }
 
 static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf);
@@ -236,7 +240,11 @@ static void take_bytes(struct xi_conn *c, const uint8_t *data, size_t n)
 static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
 {
     struct xi_conn *c = h->data;
+    int full = n > 0 && (size_t)n == buf->len; /* libuv reads on only then */
 
+    c->turn_bytes = full ? c->turn_bytes + (size_t)n : 0;
+    if (n == UV_ENOBUFS)
+        return;
     if (n > 0)
         take_bytes(c, (const uint8_t *)buf->base, (size_t)n);
     else if (n < 0)

@@ -9,9 +9,10 @@
 #include "wire/http1.h"
 
 #define XI_SCRATCH_BYTES (4 * XI_KIB)
-/* What the kernel holds for one connection, hence the most that one turn of the loop reads of it.
- */
+/* What the kernel holds for one connection, and what one turn of the loop reads of it: a read that
+ * a fast sender keeps filling would never end. */
 #define XI_RECEIVE_ROOM (512 * 1024)
+#define XI_TURN_BYTES   (256 * 1024)
 #define XI_STASH_MAX    (64 * XI_KIB) /* of a client that sends ahead */
 
 struct xi_conn {
@@ -25,6 +26,7 @@ struct xi_conn {
     struct xi_conn *prev, *next;
     struct xi_conn *turn_next; /* while `yielded` */
     struct xi_http1 http;
+    size_t turn_bytes;     /* read without a pause so far */
     struct xi_exchange *x; /* NULL between requests */
     int over_socket;       /* Unix socket */
     int closing, reading, pumping, close_after, broken;
