@@ -38,7 +38,7 @@ static const struct xi_route routes[] = {
      "200 while the daemon runs"},
     {"GET", "/v1/health/ready", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_ready,
      "200 when everything that should be loaded is ready"},
-    {"GET", "/metrics", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_metrics,
+    {"GET", "/metrics", XI_ROLE_ADMIN, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_metrics,
      "Counters for Prometheus"},
     {"GET", "/v1/openapi.json", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
      xi_system_openapi, "This description"},
