@@ -1,16 +1,23 @@
-/* Dies in probe. The other calls are there so that nothing else is wrong with it. */
+/* Built twice: probecrash dies in probe, probehang (PROBE_HANGS) never returns from it. The other
+ * calls are there so that nothing else is wrong with them. */
+#include <unistd.h>
+
 #include "xinfer/engine.h"
 
 static int engine_probe(const struct xi_engine_config *config, struct xi_engine_probe *out,
                         char *err, size_t err_bytes)
 {
-    volatile uintptr_t nowhere = 8;
-
     (void)config;
     (void)out;
     (void)err;
     (void)err_bytes;
+#ifdef PROBE_HANGS
+    while (pause() != 0)
+        ;
+#else
+    volatile uintptr_t nowhere = 8;
     *(volatile int *)nowhere = 1;
+#endif
     return XI_ENGINE_OK;
 }
 
@@ -107,7 +114,7 @@ static int request_output(struct xi_engine_request *request, uint32_t index, str
 static const struct xi_engine_table table = {.size = sizeof(table),
                                              .major = XI_ENGINE_MAJOR,
                                              .minor = XI_ENGINE_MINOR,
-                                             .name = "probecrash",
+                                             .name = PROBE_NAME,
                                              .probe = engine_probe,
                                              .open = engine_open,
                                              .close = engine_close,
