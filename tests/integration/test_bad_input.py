@@ -409,7 +409,7 @@ def test_engines_that_are_none(new_daemon, tmp_path, other_home):
 @pytest.mark.parametrize("fault", ["fds 300", "threads 40", "print 200000"])
 def test_a_model_that_leaves_things_behind(guarded, tmp_path, fault):
     daemon = guarded.daemon
-    before, began = daemon_fds(daemon), time.monotonic()
+    before, began = daemon.open_fds(), time.monotonic()
     assert daemon.cli("load", models.write(tmp_path, "messy", models.DOUBLE, fault), "--instances",
                       "1").rc == 0
     for i in range(30):
@@ -423,8 +423,4 @@ def test_a_model_that_leaves_things_behind(guarded, tmp_path, fault):
     assert daemon.cli("unload", "messy").rc == 0
     assert time.monotonic() - began < 10, "threads that sleep take no time from others"
     wait_for(lambda: len(daemon.hosts()) == 1, 10, "its host to end with all it held")
-    wait_for(lambda: daemon_fds(daemon) <= before + 4, 10, "the daemon's descriptors to come back")
-
-
-def daemon_fds(daemon):
-    return len(os.listdir("/proc/%d/fd" % daemon.pid))
+    wait_for(lambda: daemon.open_fds() <= before + 4, 10, "the daemon's descriptors to come back")

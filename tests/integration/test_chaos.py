@@ -70,10 +70,6 @@ def ready_host(daemon, name, other_than=None):
     return s["host_pid"] if s["state"] == "READY" and s["host_pid"] != other_than else None
 
 
-def descriptors(pid):
-    return len(os.listdir("/proc/%d/fd" % pid))
-
-
 @pytest.mark.crashes("victim")
 def test_hosts_die_again_and_again_and_the_neighbour_serves(new_daemon, tmp_path):
     config = tmp_path / "config.json"
@@ -84,7 +80,7 @@ def test_hosts_die_again_and_again_and_the_neighbour_serves(new_daemon, tmp_path
     neighbour, victim = Load(daemon, "neighbour"), Load(daemon, "victim")
     try:
         wait_for(lambda: neighbour.right > 20 and victim.right > 20, 20, "the first answers")
-        open_before = descriptors(daemon.pid)
+        open_before = daemon.open_fds()
         for i in range(ROUNDS):
             pid = wait_for(lambda last=pid: ready_host(daemon, "victim", last), 30, "a new host")
             pids.add(pid)
@@ -103,7 +99,7 @@ def test_hosts_die_again_and_again_and_the_neighbour_serves(new_daemon, tmp_path
     assert all(a.json()["code"].startswith("XI-") for a in victim.refused)
     assert len(pids) == ROUNDS and ids(daemon) == before
     assert not any(is_running(p) for p in pids) and is_running(last)
-    wait_for(lambda: descriptors(daemon.pid) <= open_before, 10, "descriptors of dead hosts to close")
+    wait_for(lambda: daemon.open_fds() <= open_before, 10, "descriptors of dead hosts to close")
 
 
 def test_the_daemon_is_killed_again_and_again_and_comes_back_the_same(daemon, tmp_path):

@@ -62,6 +62,7 @@ static void clear(struct xi_resources *r)
                                .memory_total_bytes = XI_UNKNOWN,
                                .memory_available_bytes = XI_UNKNOWN,
                                .daemon_rss_bytes = XI_UNKNOWN,
+                               .daemon_open_fds = XI_UNKNOWN,
                                .max_celsius = XI_UNKNOWN,
                                .cpu_mhz = XI_UNKNOWN};
 }

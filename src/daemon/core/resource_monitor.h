@@ -24,7 +24,7 @@ struct xi_resources {
     double cpu_load; /* 0..1, of the processors this process may run on */
     double load_1m;
     double memory_total_bytes, memory_available_bytes; /* cgroup limit respected */
-    double daemon_rss_bytes;
+    double daemon_rss_bytes, daemon_open_fds;
     uint32_t n_thermal;
     struct xi_thermal thermal[XI_THERMAL_MAX];
     double max_celsius; /* of all zones */

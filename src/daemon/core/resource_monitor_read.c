@@ -4,6 +4,7 @@
  * value has a range in which it can be true; drivers lie (429496 % load, -274 °C, 1000 °C), files
  * vanish: then the value is unknown. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -181,6 +182,23 @@ static void read_model(struct reading *in, struct xi_resources *r)
         r->cpu_mhz = mhz;
 }
 
+/* Our own open descriptors, the one that looks left out. */
+static double count_fds(const struct reading *in)
+{
+    char path[PATH_MAX];
+    double n = -1;
+
+    if (snprintf(path, sizeof path, "%s/proc/self/fd", in->root) >= (int)sizeof path)
+        return XI_UNKNOWN;
+    DIR *dir = opendir(path);
+    if (dir == NULL)
+        return XI_UNKNOWN;
+    for (const struct dirent *e = readdir(dir); e != NULL; e = readdir(dir))
+        n += e->d_name[0] != '.';
+    (void)closedir(dir);
+    return n;
+}
+
 /* ---- memory, and what a control group leaves of it ---- */
 
 static void read_memory(struct reading *in, struct xi_resources *r)
@@ -194,6 +212,7 @@ static void read_memory(struct reading *in, struct xi_resources *r)
         r->memory_available_bytes = XI_UNKNOWN;
     text = slurp(in, "/proc/self/status");
     r->daemon_rss_bytes = number_or_unknown(value_of(text, "VmRSS"), 1024, 0, most);
+    r->daemon_open_fds = count_fds(in);
     r->load_1m = number_or_unknown(slurp(in, "/proc/loadavg"), 1, 0, 1e6);
 }
 

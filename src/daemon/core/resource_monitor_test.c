@@ -100,6 +100,7 @@ static void lies_are_unknown(void **state)
     near(r.load_1m, XI_UNKNOWN);
     near(r.cpu_mhz, XI_UNKNOWN);
     near(r.daemon_rss_bytes, XI_UNKNOWN);
+    near(r.daemon_open_fds, XI_UNKNOWN);
     assert_string_equal(r.cpu_model, "evil?[31m name");
     assert_int_equal(r.n_thermal, 5);
     near(heat(&r, "frozen"), XI_UNKNOWN);
@@ -220,6 +221,12 @@ static void here(void **state)
     assert_true(r.memory_total_bytes > 1e6);
     assert_true(r.memory_available_bytes >= 0 && r.memory_available_bytes <= r.memory_total_bytes);
     assert_true(r.daemon_rss_bytes > 1e5);
+    double open_fds = r.daemon_open_fds;
+    int more[3] = {dup(0), dup(0), dup(0)};
+    xi_resources_read("", &r);
+    near(r.daemon_open_fds, open_fds + 3);
+    for (int i = 0; i < 3; i++)
+        (void)close(more[i]);
     assert_true(r.load_1m >= 0);
 }
 

@@ -11,7 +11,7 @@
 
 #define XI_ENGINES_MAX 32u
 #define XI_PROBE_MS    5000u
-#define XI_MONITOR_MS  2000u
+#define XI_MONITOR_MS  1000u
 #define XI_SHM_TRIM_MS 5000u
 #define XI_CLOSE_MS    5000u
 

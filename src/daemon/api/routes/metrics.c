@@ -210,6 +210,17 @@ static void add_server(struct xi_str *s, const struct xi_http_server *server)
               shm.refused);
 }
 
+/* Under the names that Prometheus' own libraries use; what is unknown is left out. */
+static void add_process(struct xi_str *s, const struct xi_resources *r)
+{
+    if (r->daemon_open_fds >= 0)
+        add_value(s, "process_open_fds", "gauge", "Open descriptors of the daemon",
+                  (uint64_t)r->daemon_open_fds);
+    if (r->daemon_rss_bytes >= 0)
+        add_value(s, "process_resident_memory_bytes", "gauge", "Resident memory of the daemon",
+                  (uint64_t)r->daemon_rss_bytes);
+}
+
 static void add_pool(struct xi_str *s, const struct xi_service *service)
 {
     struct xi_pool_stats p;
@@ -226,6 +237,7 @@ static void add_pool(struct xi_str *s, const struct xi_service *service)
     add_value(s, "xinfer_pool_poison_total", "counter", "Requests refused as poison",
               p.poison_refused);
     add_value(s, "xinfer_sessions", "gauge", "Sessions", xi_sessions_count(service->sessions));
+    add_process(s, xi_monitor_latest(service->monitor));
 }
 
 void xi_system_metrics(struct xi_exchange *x)
