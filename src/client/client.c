@@ -74,11 +74,6 @@ void xi_client_close(struct xi_client *c)
     free(c);
 }
 
-const char *xi_client_server(const struct xi_client *c)
-{
-    return c->server;
-}
-
 void xi_client_cancel_on(struct xi_client *c, const volatile sig_atomic_t *flag)
 {
     c->cancel = flag;

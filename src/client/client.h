@@ -23,7 +23,6 @@ typedef void (*xi_client_event)(void *ctx, const char *name, const char *data);
 enum xi_rc xi_client_open(const char *server, const char *token, struct xi_client **ret,
                           struct xi_err *err) XI_MUST_CHECK;
 void xi_client_close(struct xi_client *c);
-const char *xi_client_server(const struct xi_client *c);
 /* Calls end with ECANCELLED soon after *flag is not 0 (a signal handler may set it). */
 void xi_client_cancel_on(struct xi_client *c, const volatile sig_atomic_t *flag);
 

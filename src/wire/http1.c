@@ -449,11 +449,6 @@ void xi_http1_window(const struct xi_http1 *h, uint8_t **ret, size_t *ret_n)
     *ret_n = (size_t)n;
 }
 
-int xi_http1_in_head(const struct xi_http1 *h)
-{
-    return h->state == XI_HTTP1_HEAD && h->head_bytes > 0;
-}
-
 void xi_http1_answer(struct xi_str *s, int status, const char *type, uint64_t length,
                      int keep_alive)
 {

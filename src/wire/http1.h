@@ -33,8 +33,6 @@ size_t xi_http1_feed(struct xi_http1 *h, const void *data, size_t n);
 /* Where the next bytes of the connection should be read to, so that the body is not copied.
  * *ret_n is 0 when any buffer will do. */
 void xi_http1_window(const struct xi_http1 *h, uint8_t **ret, size_t *ret_n);
-/* The first bytes of a request are there, but not its whole head. */
-int xi_http1_in_head(const struct xi_http1 *h);
 
 /* Status line and the headers every answer has; the caller adds "Name: value\r\n" lines and the
  * empty line. length XI_HTTP_NO_LENGTH: chunked. */

@@ -80,8 +80,3 @@ void xi_map_close(struct xi_map *map)
         (void)munmap(map->base, map->bytes);
     *map = (struct xi_map){0};
 }
-
-void xi_memory_discard(int fd, uint64_t offset, uint64_t bytes)
-{
-    (void)fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)bytes);
-}

@@ -26,8 +26,5 @@ enum xi_rc xi_memory_create(const char *label, uint64_t bytes, int seal_future_w
 enum xi_rc xi_memory_open(int fd, uint64_t bytes, enum xi_map_mode mode, struct xi_map *ret,
                           struct xi_err *err) XI_MUST_CHECK;
 void xi_map_close(struct xi_map *map); /* an unmapped one is fine */
-/* Gives the pages of a range back to the system without unmapping it (contents become zero).
- * Only possible on segments that are not FUTURE_WRITE-sealed; a refusal is ignored. */
-void xi_memory_discard(int fd, uint64_t offset, uint64_t bytes);
 
 #endif

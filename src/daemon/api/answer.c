@@ -124,6 +124,22 @@ void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err)
     xi_answer_pieces(x, xi_rc_http(err->rc), "application/problem+json");
 }
 
+int xi_answer_failed(struct xi_exchange *x, const struct xi_err *err, const void *got,
+                     const char *what)
+{
+    struct xi_err none;
+
+    if (err != NULL && err->rc != XI_OK) {
+        xi_answer_problem(x, err);
+        return 1;
+    }
+    if (got != NULL)
+        return 0;
+    (void)xi_fail(&none, XI_EINTERNAL, "%s ended without a word", what);
+    xi_answer_problem(x, &none);
+    return 1;
+}
+
 static void send_chunk(struct xi_exchange *x, const char *text, size_t n)
 {
     struct xi_str chunk;

@@ -91,6 +91,10 @@ void xi_answer_body(struct xi_exchange *x, int status, const char *type);
 void xi_answer_add(struct xi_exchange *x, const void *bytes, size_t n);
 void xi_answer_pieces(struct xi_exchange *x, int status, const char *type);
 void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err);
+/* For callbacks of the core: 1 and the problem is answered when err says so, or when nothing came
+ * (`got` is NULL), which must not be; what: "the load". 0: go on with what came. */
+int xi_answer_failed(struct xi_exchange *x, const struct xi_err *err, const void *got,
+                     const char *what);
 /* Server-sent events: begin once, then events; xi_events_end is the answer. */
 void xi_events_begin(struct xi_exchange *x);
 void xi_events_send(struct xi_exchange *x, const char *event, const char *json);

@@ -20,9 +20,8 @@ static void done(struct xi_request *req, enum xi_rc rc, struct xi_reply *reply,
     x->gone = NULL;
     inf->completed_ns = req->timing.completed;
     if (rc != XI_OK) {
-        struct xi_err copy = *err;
         x->retry_after_s = req->retry_after_s;
-        xi_answer_problem(x, &copy);
+        xi_answer_problem(x, err);
         return;
     }
     inf->reply = *reply;

@@ -194,11 +194,6 @@ void xi_store_close(struct xi_store *store)
     xi_wakeup_close(&store->finished_wakeup, on_closed);
 }
 
-const char *xi_store_dir(const struct xi_store *store)
-{
-    return store->disk.path;
-}
-
 void xi_store_stats(struct xi_store *store, struct xi_store_stats *ret)
 {
     uv_mutex_lock(&store->lock);

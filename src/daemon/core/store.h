@@ -27,7 +27,6 @@ enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret
 /* Finishes what is queued, joins the thread, answers every call that still waits (installs with
  * EDRAIN); the loop must turn once more to free it. Uploads that go on must still be aborted. */
 void xi_store_close(struct xi_store *store);
-const char *xi_store_dir(const struct xi_store *store);
 
 /* Every callback below comes from the loop, once, never from inside the call; only when memory is
  * out, it comes from inside with ENOMEM. EAGAIN: XI_STORE_JOBS_MAX calls wait already. */

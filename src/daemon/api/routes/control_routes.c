@@ -212,17 +212,8 @@ static void on_loaded(void *ctx, const struct xi_session *view, const struct xi_
 
     job->ended = 1;
     uv_close((uv_handle_t *)&job->timer, free_job);
-    if (err != NULL && err->rc != XI_OK) {
-        struct xi_err copy = *err;
-        xi_answer_problem(x, &copy);
+    if (xi_answer_failed(x, err, view, "the load"))
         return;
-    }
-    if (view == NULL) {
-        struct xi_err none;
-        (void)xi_fail(&none, XI_EINTERNAL, "the load ended without a word");
-        xi_answer_problem(x, &none);
-        return;
-    }
     xi_str_clear(&x->body);
     xi_describe_session(&x->body, view);
     if (events) {
@@ -265,15 +256,8 @@ static void on_unloaded(void *ctx, const struct xi_session *view, const struct x
 {
     struct xi_exchange *x = ctx;
 
-    if (view == NULL || (err != NULL && err->rc != XI_OK)) {
-        struct xi_err copy;
-        if (err != NULL)
-            copy = *err;
-        else
-            (void)xi_fail(&copy, XI_EINTERNAL, "the unload ended without a word");
-        xi_answer_problem(x, &copy);
+    if (xi_answer_failed(x, err, view, "the unload"))
         return;
-    }
     xi_str_clear(&x->body);
     xi_str_printf(&x->body, "{\"id\":\"%s\",\"name\":", view->id);
     xi_str_json(&x->body, view->name);
@@ -365,15 +349,8 @@ static void on_installed(void *ctx, const struct xi_package_record *record, int 
     struct xi_exchange *x = ctx;
     char digest[XI_DIGEST_HEX + 1];
 
-    if (record == NULL || (err != NULL && err->rc != XI_OK)) {
-        struct xi_err copy;
-        if (err != NULL)
-            copy = *err;
-        else
-            (void)xi_fail(&copy, XI_EINTERNAL, "the installation ended without a word");
-        xi_answer_problem(x, &copy);
+    if (xi_answer_failed(x, err, record, "the installation"))
         return;
-    }
     xi_digest_text(&record->digest, digest);
     xi_str_clear(&x->body);
     xi_str_printf(&x->body, "{\"digest\":\"%s\",\"name\":", digest);
@@ -398,9 +375,8 @@ static void on_upload_written(void *ctx, const struct xi_err *err)
     struct xi_http_stream *s = &x->stream;
 
     if (err != NULL && err->rc != XI_OK) {
-        struct xi_err copy = *err;
         s->paused = 0;
-        xi_answer_problem(x, &copy);
+        xi_answer_problem(x, err);
         return;
     }
     if (x->upload->ending) {
@@ -439,11 +415,8 @@ static void on_removed(void *ctx, const struct xi_err *err)
 {
     struct xi_exchange *x = ctx;
 
-    if (err != NULL && err->rc != XI_OK) {
-        struct xi_err copy = *err;
-        xi_answer_problem(x, &copy);
+    if (xi_answer_failed(x, err, x, "the removal"))
         return;
-    }
     xi_str_clear(&x->body);
     xi_str_printf(&x->body, "{\"removed\":\"%s\"}", x->param);
     xi_answer_body(x, 200, "application/json");

@@ -14,11 +14,8 @@ static void on_listed(void *ctx, const struct xi_package_row *rows, size_t n,
 {
     struct xi_exchange *x = ctx;
 
-    if (err != NULL && err->rc != XI_OK) {
-        struct xi_err copy = *err;
-        xi_answer_problem(x, &copy);
+    if (xi_answer_failed(x, err, x, "the list"))
         return;
-    }
     xi_str_clear(&x->body);
     xi_str_puts(&x->body, "{\"packages\":[");
     for (size_t i = 0; i < n; i++) {
@@ -40,12 +37,7 @@ static void on_found(void *ctx, const char *digest, struct xi_package_record *re
 {
     struct xi_exchange *x = ctx;
 
-    if (record == NULL || (err != NULL && err->rc != XI_OK)) {
-        struct xi_err copy = {.rc = XI_ENOENT};
-        if (err != NULL)
-            copy = *err;
-        xi_answer_problem(x, &copy);
-    } else {
+    if (!xi_answer_failed(x, err, record, "the search")) {
         xi_str_clear(&x->body);
         xi_describe_package(&x->body, digest, record, record->archive_bytes, 0);
         xi_answer_body(x, 200, "application/json");
