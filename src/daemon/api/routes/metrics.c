@@ -2,6 +2,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "daemon/api/connection.h"
 
 enum { SESSIONS_MAX = 256 }; /* with labels of their own; the others are counted, not named */
@@ -213,6 +214,8 @@ static void add_server(struct xi_str *s, const struct xi_http_server *server)
 /* Under the names that Prometheus' own libraries use; what is unknown is left out. */
 static void add_process(struct xi_str *s, const struct xi_resources *r)
 {
+    add_value(s, "xinfer_log_dropped_total", "counter", "Log lines that could not be written",
+              xi_log_dropped());
     if (r->daemon_open_fds >= 0)
         add_value(s, "process_open_fds", "gauge", "Open descriptors of the daemon",
                   (uint64_t)r->daemon_open_fds);
