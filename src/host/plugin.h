@@ -8,7 +8,6 @@
 #define XI_ENGINE_ERR_BYTES 192
 
 struct xi_plugin {
-    void *handle;
     const struct xi_engine_table *table; /* every mandatory call is there */
 };
 
