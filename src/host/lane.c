@@ -14,9 +14,10 @@
 
 #include "base/clock.h"
 #include "base/platform/process.h"
+#include "ipc/messages.h"
 #include "ipc/ring.h"
 
-enum { SEGMENT_WAIT_MS = 5000, EXIT_BROKEN_ENGINE = 70, EXIT_PROTOCOL = 71 };
+enum { SEGMENT_WAIT_MS = 5000 };
 
 struct answer {
     struct xi_done done;
@@ -100,7 +101,7 @@ static void push_answer(struct xi_host_lane *lane)
     while ((rc = xi_ring_push(&lane->complete, &lane->answer, bytes)) == XI_EAGAIN)
         (void)nanosleep(&pause, NULL); /* the daemon has hundreds of ours to read */
     if (rc == XI_EPROTO)
-        _exit(EXIT_PROTOCOL);
+        _exit(XI_EXIT_PROTOCOL);
     if (xi_ring_must_wake(&lane->complete))
         xi_wake_signal(lane->complete_fd);
 }
@@ -194,7 +195,7 @@ static void serve(struct xi_host_lane *lane, const struct xi_work_request *q)
             fill_part(&lane->result.outputs[i], &lane->answer.parts[done->n_parts++]);
     push_answer(lane);
     if (lane->result.broken) /* answered; a fresh process takes over */
-        _exit(EXIT_BROKEN_ENGINE);
+        _exit(XI_EXIT_ENGINE_BROKEN);
 }
 
 static void serve_record(struct xi_host_lane *lane, size_t bytes)
@@ -217,7 +218,7 @@ static void serve_record(struct xi_host_lane *lane, size_t bytes)
     while (rc == XI_OK && (rc = xi_work_next(&view, &q, lane->parts, &err)) == XI_OK)
         serve(lane, &q);
     if (rc != XI_ENOENT)
-        _exit(EXIT_PROTOCOL);
+        _exit(XI_EXIT_PROTOCOL);
 }
 
 static void *lane_main(void *arg)
@@ -231,7 +232,7 @@ static void *lane_main(void *arg)
         if (rc == XI_OK)
             serve_record(lane, bytes);
         else if (rc != XI_EAGAIN)
-            _exit(EXIT_PROTOCOL);
+            _exit(XI_EXIT_PROTOCOL);
         else if (!xi_ring_may_sleep(&lane->submit))
             (void)xi_wake_wait(lane->submit_fd, -1);
     }

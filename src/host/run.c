@@ -87,7 +87,7 @@ static enum xi_rc load(struct run *run, const struct xi_msg_load *m, const char 
 static enum xi_rc send_loaded(struct run *run, const struct xi_msg_load *load, struct xi_err *err)
 {
     const struct xi_runner_info *info = xi_runner_info(run->runner);
-    struct xi_msg_loaded *m = xi_msg_loaded_new(info->signature);
+    struct xi_msg_loaded *m = xi_msg_loaded_new(info->signature, NULL, 0);
 
     if (m == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory to answer");

@@ -46,6 +46,9 @@ static size_t fixed_bytes(uint32_t type)
         return sizeof(struct xi_msg_segment);
     case XI_MSG_QUIT:
         return sizeof(struct xi_msg_head);
+    case XI_MSG_UNLOAD:
+    case XI_MSG_UNLOADED:
+        return sizeof(struct xi_msg_unload);
     default:
         return 0;
     }
@@ -73,10 +76,13 @@ static enum xi_rc check_loaded(const struct xi_msg_loaded *m, size_t bytes, stru
     struct xi_msg_port port;
     const uint8_t *tail = (const uint8_t *)m + sizeof *m;
 
-    if (m->n_inputs > XI_TENSORS_MAX || m->n_outputs > XI_TENSORS_MAX)
-        return xi_fail(err, XI_EPROTO, "%u inputs and %u outputs, allowed are %d each", m->n_inputs,
-                       m->n_outputs, XI_TENSORS_MAX);
-    uint32_t n = m->n_inputs + m->n_outputs;
+    if (m->n_inputs > XI_TENSORS_MAX || m->n_outputs > XI_TENSORS_MAX ||
+        m->n_states > XI_TENSORS_MAX)
+        return xi_fail(err, XI_EPROTO, "%u inputs, %u outputs and %u states, allowed are %d each",
+                       m->n_inputs, m->n_outputs, m->n_states, XI_TENSORS_MAX);
+    if (m->max_batch < 1 || m->max_batch > XI_BATCH_MAX || m->stateful > XI_STATE_HIDDEN)
+        return xi_fail(err, XI_EPROTO, "batch of %u, state of kind %u", m->max_batch, m->stateful);
+    uint32_t n = m->n_inputs + m->n_outputs + m->n_states;
     if (bytes != sizeof *m + n * sizeof port)
         return xi_fail(err, XI_EPROTO, "%zu bytes do not hold %u ports", bytes, n);
     if (!ENDS(m->engine))
@@ -119,7 +125,11 @@ static enum xi_rc check_load(const struct xi_msg_load *m, struct xi_err *err)
 {
     if (m->lane_count < 1 || m->lane_count > XI_LANES_MAX)
         return xi_fail(err, XI_EPROTO, "%u lanes, allowed are %d", m->lane_count, XI_LANES_MAX);
-    return ENDS(m->variant) && ENDS(m->device) && ENDS(m->link_dir) && ENDS(m->cache_dir)
+    if (m->stage_lanes > XI_LANES_MAX || m->max_batch < 1 || m->max_batch > XI_BATCH_MAX)
+        return xi_fail(err, XI_EPROTO, "%u lanes for stages, batches of %u", m->stage_lanes,
+                       m->max_batch);
+    return ENDS(m->variant) && ENDS(m->device) && ENDS(m->max_shape) && ENDS(m->link_dir) &&
+                   ENDS(m->cache_dir)
                ? XI_OK
                : endless(err);
 }
@@ -213,10 +223,21 @@ static void write_port(struct xi_msg_port *dst, const struct xi_port_spec *src)
     dst->name[sizeof dst->name - 1] = '\0';
 }
 
-struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *s)
+struct xi_msg_port xi_msg_state(const struct xi_msg_loaded *m, uint32_t index)
 {
-    size_t bytes =
-        sizeof(struct xi_msg_loaded) + (s->n_inputs + s->n_outputs) * sizeof(struct xi_msg_port);
+    struct xi_msg_port port;
+
+    memcpy(&port,
+           (const uint8_t *)m + sizeof *m + (m->n_inputs + m->n_outputs + index) * sizeof port,
+           sizeof port);
+    return port;
+}
+
+struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *s,
+                                        const struct xi_msg_port *states, uint32_t n_states)
+{
+    size_t bytes = sizeof(struct xi_msg_loaded) +
+                   (s->n_inputs + s->n_outputs + n_states) * sizeof(struct xi_msg_port);
     struct xi_msg_loaded *m = calloc(1, bytes);
 
     if (m == NULL)
@@ -229,5 +250,9 @@ struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *s)
         write_port(port++, &s->inputs[i]);
     for (uint32_t i = 0; i < s->n_outputs; i++)
         write_port(port++, &s->outputs[i]);
+    m->n_states = n_states;
+    m->max_batch = 1;
+    if (n_states > 0)
+        memcpy(port, states, n_states * sizeof *states);
     return m;
 }

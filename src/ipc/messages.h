@@ -14,7 +14,7 @@
 #include "core/tensor.h"
 
 #define XI_LINK_MAGIC  0x4b4c4958u /* "XILK" */
-#define XI_LINK_MAJOR  1           /* must be equal */
+#define XI_LINK_MAJOR  2           /* must be equal */
 #define XI_LINK_MINOR  0
 #define XI_MESSAGE_MAX (128u * 1024u)
 
@@ -28,13 +28,22 @@ enum xi_msg_type {
     XI_MSG_PROBED = 6,      /* role probe: struct xi_engine_probe follows */
     XI_MSG_INSTALLED = 7,   /* role install: the record lies in staging as file "record" */
     XI_MSG_DROPPED = 8,     /* a segment is unmapped: its memory is given back */
+    XI_MSG_UNLOADED = 9,    /* answer to UNLOAD: the session's model and lanes are gone */
     /* daemon → host */
     XI_MSG_LANE = 32,    /* + fds: ring memory, end to wait for work at, end to signal */
     XI_MSG_LOAD = 33,    /* load this session; lanes were sent before */
     XI_MSG_SEGMENT = 34, /* + fd: input (read-only) or output (writable) segment */
     XI_MSG_REFUSED = 35, /* answer to NEED_OUTPUT: no more memory for you */
     XI_MSG_DROP = 36,    /* unmap a segment; no work refers to it any more */
-    XI_MSG_QUIT = 37     /* end cleanly */
+    XI_MSG_QUIT = 37,    /* end cleanly */
+    XI_MSG_UNLOAD = 38   /* free one session; its lanes have nothing to do any more */
+};
+
+/* How a host of role run ends by itself; anything else is a crash. */
+enum xi_host_exit_code {
+    XI_EXIT_ENGINE_BROKEN = 70, /* the engine gave itself up, after the answer */
+    XI_EXIT_PROTOCOL = 71,      /* the daemon sent nonsense */
+    XI_EXIT_DEVICE_LOST = 72    /* the engine says that its device is gone, after the answer */
 };
 
 struct xi_msg_head {
@@ -54,14 +63,15 @@ struct xi_msg_hello {
 struct xi_msg_progress {
     struct xi_msg_head head;
     uint32_t permille; /* of this phase; 1000: done; 0xffffffff: unknown */
-    uint32_t reserved;
-    char phase[32]; /* "verify", "load", "warm-up", "golden" */
+    uint32_t session;  /* 0 in roles other than run */
+    char phase[32];    /* "verify", "load", "warm-up", "golden" */
     uint64_t elapsed_us;
 };
 
 struct xi_msg_failed {
     struct xi_msg_head head;
-    int32_t code; /* enum xi_rc */
+    int32_t code;     /* enum xi_rc */
+    uint32_t session; /* 0: the host as a whole (sandbox, probe, install) */
     char phase[32];
     char text[192];
     char hint[160];
@@ -74,11 +84,22 @@ struct xi_msg_port {
     char name[XI_TENSOR_NAME_MAX];
 };
 
-/* Followed by n_inputs + n_outputs struct xi_msg_port. */
+enum xi_stateful {
+    XI_STATE_NONE = 0,
+    XI_STATE_EXPLICIT = 1, /* tensors that the daemon carries */
+    XI_STATE_HIDDEN = 2    /* in the engine: a sequence ends with its host */
+};
+
+/* Followed by n_inputs + n_outputs + n_states struct xi_msg_port. Inputs and outputs are without
+ * the state tensors. */
 struct xi_msg_loaded {
     struct xi_msg_head head;
     uint32_t session, lane_count;
-    uint32_t n_inputs, n_outputs;
+    uint32_t n_inputs, n_outputs, n_states;
+    uint32_t stateful; /* enum xi_stateful */
+    uint32_t
+        max_batch;   /* rows that may share a run: what was asked, as far as the model can; ≥ 1 */
+    uint32_t staged; /* 1: PRE, INFER and POST may be asked of a flow's requests; 0: ALL only */
     uint32_t has_flow, takes_image, draws, n_goldens;
     uint64_t load_us, warm_us, golden_us;
     uint64_t memory_bytes; /* private memory of the host after warm-up */
@@ -107,20 +128,26 @@ struct xi_msg_installed {
     uint64_t record_bytes;
 };
 
+/* A lane is a thread of the host. A session's lanes follow each other: first those that run (ALL,
+ * INFER), then those that do stages on the processor (PRE, POST). */
 struct xi_msg_lane {
     struct xi_msg_head head;
-    uint32_t lane;
-    uint32_t reserved;
+    uint32_t lane; /* its number may come again after its session's UNLOADED */
+    int32_t nice;  /* of its thread, at least the host's */
     uint64_t submit_bytes, complete_bytes; /* the two rings, one behind the other in the memory */
 };
 
 struct xi_msg_load {
     struct xi_msg_head head;
-    uint32_t session, lane_count;
+    uint32_t session;
+    uint32_t first_lane, lane_count; /* that run */
+    uint32_t stage_lanes;            /* behind them; 0: no stages wanted */
     uint32_t threads, max_batch;
     uint32_t run_golden, reserved;
     char variant[64];    /* "" : the first that loads */
     char device[32];     /* "" : the engine's first */
+    char max_shape[512]; /* "input=1,3,640,640;other=1,8": the largest that will come; "" : unknown
+                          */
     char link_dir[512];  /* manifest.json and the package's files, hard-linked */
     char cache_dir[512]; /* compiled-model cache, writable during load; "" : none */
 };
@@ -142,6 +169,13 @@ struct xi_msg_drop {
     uint32_t reserved;
 };
 
+struct xi_msg_unload { /* and UNLOADED */
+    struct xi_msg_head head;
+    uint32_t session;
+    uint32_t reserved;
+    uint64_t memory_bytes; /* UNLOADED: private memory of the host now */
+};
+
 /* Sets magic, version, type and size. */
 void xi_msg_head_set(void *message, enum xi_msg_type type, uint32_t bytes);
 /* Magic, equal major, known type, length as received and at least what the type needs (with the
@@ -150,7 +184,10 @@ enum xi_rc xi_msg_check(const void *message, size_t bytes, struct xi_err *err) X
 /* The tail of a checked LOADED. The arrays are the caller's (xi_signature_fini). ENOMEM. */
 enum xi_rc xi_msg_signature(const struct xi_msg_loaded *m, struct xi_signature *ret,
                             struct xi_err *err) XI_MUST_CHECK;
+/* The index-th state tensor of a checked LOADED, without its name. */
+struct xi_msg_port xi_msg_state(const struct xi_msg_loaded *m, uint32_t index);
 /* A LOADED with head, counts and tail filled in; free() it. NULL when memory is out. */
-struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *signature);
+struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *signature,
+                                        const struct xi_msg_port *states, uint32_t n_states);
 
 #endif

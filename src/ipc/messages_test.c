@@ -83,7 +83,7 @@ static void foreign_heads_are_refused(void **state)
     assert_int_equal(check(&m, n), XI_OK);
     m.head.bytes--;
     assert_int_equal(check(&m, n), XI_EPROTO);
-    for (uint32_t type = 9; type < 32; type++) {
+    for (uint32_t type = 10; type < 32; type++) {
         xi_msg_head_set(&m, (enum xi_msg_type)type, (uint32_t)n);
         assert_int_equal(check(&m, n), XI_EPROTO);
     }
@@ -101,12 +101,14 @@ static void texts_must_end(void **state)
     memset(m.progress.phase, 'x', sizeof m.progress.phase);
     xi_msg_head_set(&m, XI_MSG_PROGRESS, sizeof m.progress);
     assert_int_equal(check(&m, sizeof m.progress), XI_EPROTO);
-    char *const load_texts[] = {m.load.variant, m.load.device, m.load.link_dir, m.load.cache_dir};
-    const size_t sizes[] = {sizeof m.load.variant, sizeof m.load.device, sizeof m.load.link_dir,
-                            sizeof m.load.cache_dir};
-    for (size_t i = 0; i < 4; i++) {
+    char *const load_texts[] = {m.load.variant, m.load.device, m.load.max_shape, m.load.link_dir,
+                                m.load.cache_dir};
+    const size_t sizes[] = {sizeof m.load.variant, sizeof m.load.device, sizeof m.load.max_shape,
+                            sizeof m.load.link_dir, sizeof m.load.cache_dir};
+    for (size_t i = 0; i < 5; i++) {
         memset(&m, 0, sizeof m);
         m.load.lane_count = 1;
+        m.load.max_batch = 1;
         xi_msg_head_set(&m, XI_MSG_LOAD, sizeof m.load);
         assert_int_equal(check(&m, sizeof m.load), XI_OK);
         memset(load_texts[i], 'x', sizes[i]);
@@ -155,7 +157,7 @@ static struct xi_msg_loaded *loaded(void)
                                   {.name = "n", .dtype = XI_DT_INT64, .rank = 0}};
     struct xi_signature s = {.n_inputs = 1, .n_outputs = 2, .inputs = &in, .outputs = out};
 
-    return xi_msg_loaded_new(&s);
+    return xi_msg_loaded_new(&s, NULL, 0);
 }
 
 static void signature_survives_the_way(void **state)

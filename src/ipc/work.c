@@ -18,9 +18,9 @@ enum xi_rc xi_work_open(const void *record, size_t bytes, struct xi_work_view *r
         return broken(err, "work record bytes", bytes, sizeof v.head);
     memcpy(&v.head, record, sizeof v.head);
     v.left = v.head.n_requests;
-    if (v.head.op < XI_WORK_ALL || v.head.op > XI_WORK_QUIT)
-        return broken(err, "work op", v.head.op, XI_WORK_QUIT);
-    int bare = v.head.op >= XI_WORK_RELEASE;
+    if (v.head.op < XI_WORK_ALL || v.head.op > XI_WORK_FORGET)
+        return broken(err, "work op", v.head.op, XI_WORK_FORGET);
+    int bare = v.head.op == XI_WORK_RELEASE || v.head.op == XI_WORK_QUIT;
     if (v.left > XI_BATCH_MAX)
         return broken(err, "work requests", v.left, XI_BATCH_MAX);
     if (bare && (v.left != 0 || v.next != v.end))
@@ -65,6 +65,10 @@ static enum xi_rc check_done(const struct xi_done *d, struct xi_err *err)
         return broken(err, "completion flags", d->flags, XI_DONE_MORE);
     if (!xi_rc_known(d->code))
         return xi_fail(err, XI_EPROTO, "completion code %d is unknown", (int)d->code);
+    if (d->n_state > d->n_parts)
+        return broken(err, "state outputs", d->n_state, d->n_parts);
+    if (d->batch > XI_BATCH_MAX)
+        return broken(err, "rows of a run", d->batch, XI_BATCH_MAX);
     if (d->code != XI_OK && d->n_parts != 0)
         return broken(err, "outputs of a failure", d->n_parts, 0);
     if (memchr(d->text, 0, sizeof d->text) == NULL || memchr(d->hint, 0, sizeof d->hint) == NULL)

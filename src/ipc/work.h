@@ -20,8 +20,16 @@ enum xi_work_op {
     XI_WORK_INFER = 3,
     XI_WORK_POST = 4,
     XI_WORK_RELEASE = 5, /* no requests; `release` names an output the daemon is done with */
-    XI_WORK_QUIT = 6     /* no requests; the lane ends */
+    XI_WORK_QUIT = 6,    /* no requests; the lane ends */
+    XI_WORK_FORGET = 7   /* requests whose PRE was answered and that nobody wants any more */
 };
+
+/* The stages of a request through a flow: PRE (parts: its input) answers with a shape key and no
+ * parts; what it made stays in the host under the request's id. INFER takes up to max_batch such
+ * requests of equal key without parts (or requests of raw tensors, with parts and no POST), and
+ * answers without parts; POST, without parts, answers with the outputs. An error ends the request
+ * at any stage. A batch is answered by one completion a request, the last of them frees the lane.
+ */
 
 /* A run of bytes in a segment. */
 struct xi_mem_ref {
@@ -71,9 +79,12 @@ struct xi_done {
     uint32_t flags; /* XI_DONE_… */
     int32_t code;   /* enum xi_rc */
     uint32_t n_parts;
-    uint64_t pre_ns, device_ns, post_ns;
-    uint64_t copied_bytes; /* input bytes the host or the engine had to copy */
-    char text[192];        /* of an error */
+    uint32_t n_state;                    /* of the parts, the last n_state are the new state */
+    uint32_t batch;                      /* rows that shared the run, 0 or 1: it ran alone */
+    uint64_t shape_key;                  /* of PRE: requests with an equal one may share a run */
+    uint64_t pre_ns, device_ns, post_ns; /* of a batch: each its share by rows */
+    uint64_t copied_bytes;               /* input bytes the host or the engine had to copy */
+    char text[192];                      /* of an error */
     char hint[64];
 };
 
@@ -81,7 +92,7 @@ _Static_assert(sizeof(struct xi_mem_ref) == 24, "wire format");
 _Static_assert(sizeof(struct xi_part) == 104, "wire format");
 _Static_assert(sizeof(struct xi_work_head) == 32, "wire format");
 _Static_assert(sizeof(struct xi_work_request) == 32 + 0, "wire format");
-_Static_assert(sizeof(struct xi_done) == 312, "wire format");
+_Static_assert(sizeof(struct xi_done) == 328, "wire format");
 
 /* Reads a record that was copied out of a ring. Walks it once, checks every count and length
  * against `bytes`; parts point into the record. EPROTO. */

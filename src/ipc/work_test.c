@@ -121,7 +121,7 @@ static void hostile_ops_are_refused(void **state)
     (void)state;
     w.head.op = 0;
     assert_int_equal(walk(&w, sizeof w, &n), XI_EPROTO);
-    w.head.op = XI_WORK_QUIT + 1;
+    w.head.op = XI_WORK_FORGET + 1;
     assert_int_equal(walk(&w, sizeof w, &n), XI_EPROTO);
     w.head.op = XI_WORK_RELEASE; /* with requests */
     assert_int_equal(walk(&w, sizeof w, &n), XI_EPROTO);

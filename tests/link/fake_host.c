@@ -54,7 +54,7 @@ static void say_progress(void)
 static void say_loaded(uint32_t lanes)
 {
     struct xi_signature none = {0};
-    struct xi_msg_loaded *m = xi_msg_loaded_new(&none);
+    struct xi_msg_loaded *m = xi_msg_loaded_new(&none, NULL, 0);
 
     m->lane_count = lanes;
     say(m, XI_MSG_LOADED, m->head.bytes);

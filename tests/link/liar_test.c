@@ -23,7 +23,7 @@ static const struct lie {
     {"text", "does not end"},
     {"no-hello", "HELLO"},
     {"magic", "mark"},
-    {"major", "protocol 2"},
+    {"major", "protocol 3"},
     {"type", "unknown type"},
     {"length", "says"},
     {"short", "10 bytes"},

@@ -128,7 +128,8 @@ void linked_start(struct linked *l, enum xi_host_role role, const char *program,
 
 void linked_load(struct linked *l, const char *model, uint32_t lanes)
 {
-    struct xi_msg_load load = {.session = 7, .lane_count = lanes, .threads = 1, .run_golden = 1};
+    struct xi_msg_load load = {
+        .session = 7, .lane_count = lanes, .threads = 1, .max_batch = 1, .run_golden = 1};
     struct xi_err err;
 
     linked_package(l, model);

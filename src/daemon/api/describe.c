@@ -57,7 +57,7 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
     add_text(s, "variant", x->variant);
     add_text(s, "engine", x->engine);
     add_text(s, "device", x->device);
-    add_text(s, "isolation", x->isolation);
+    add_text(s, "isolation", xi_isolation_name(x->isolation));
     add_text(s, "isolation_reason", x->isolation_reason);
     xi_str_printf(s,
                   "\"memory\":%" PRIu64 ",\"peak_memory\":%" PRIu64

@@ -86,6 +86,11 @@ void xi_shm_stats(const struct xi_shm *shm, struct xi_shm_stats *ret)
 
 /* ---- sessions ---- */
 
+const char *xi_isolation_name(enum xi_isolation i)
+{
+    return i == XI_ISOLATE_SESSION ? "session" : "another";
+}
+
 const char *xi_session_state_name(enum xi_session_state s)
 {
     return s == XI_SESSION_READY ? "READY" : "GONE";

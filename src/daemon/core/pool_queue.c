@@ -89,6 +89,7 @@ static struct xi_request_list *list_of(struct xi_queue *q, enum xi_request_state
     case XI_REQ_LEAVING:
         return &q->pool->leaving;
     case XI_REQ_NEW:
+    case XI_REQ_ORDERED:
     case XI_REQ_QUEUED:
     case XI_REQ_FINISHED:
         break;

@@ -16,6 +16,7 @@ struct xi_check;
 
 enum xi_request_state {
     XI_REQ_NEW = 0,  /* the protocol fills it in */
+    XI_REQ_ORDERED,  /* behind an earlier one of its sequence */
     XI_REQ_QUEUED,   /* in its session's queue */
     XI_REQ_SUSPECT,  /* was running when its host died: waits to be retried alone */
     XI_REQ_RUNNING,  /* on a lane */
@@ -42,6 +43,11 @@ struct xi_request {
     struct xi_slot *slot; /* one reference, put by finish; holds all input bytes */
     uint32_t n_parts;
     struct xi_part parts[XI_TENSORS_MAX]; /* mem.segment and offset point into slot */
+
+    struct xi_sequence *sequence; /* NULL: none; set by xi_sequence_join (sequences.h) */
+    uint32_t n_state;             /* of the parts, the last n_state: its sequence's state */
+    uint32_t rows;                /* of its inputs' first dimension, for batches; 1 for files */
+    uint64_t shape_key;           /* equal ones may share a run */
 
     unsigned attempts; /* dispatches so far */
     struct xi_request_timing timing;

@@ -35,6 +35,13 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
                                           .drain_ms = c->drain_ms,
                                           .sandbox = c->sandbox};
 
+    s->tenants = xi_tenants_new();
+    s->why = xi_why_new();
+    if (s->tenants == NULL || s->why == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory to start");
+    pool.why = s->why;
+    sessions.tenants = s->tenants;
+    sessions.why = s->why;
     s->shm = xi_shm_new(c->input_memory_bytes);
     if (s->shm != NULL)
         xi_shm_close_on(s->shm, s->loop);
@@ -194,6 +201,8 @@ static void on_handle_closed(uv_handle_t *handle)
         return;
     if (in->s.shm != NULL)
         xi_shm_free(in->s.shm);
+    xi_tenants_free(in->s.tenants);
+    xi_why_free(in->s.why);
     free(in->rows);
     free(in);
 }

@@ -10,6 +10,8 @@
 #include "daemon/core/resource_monitor.h"
 #include "daemon/core/session_manager.h"
 #include "daemon/core/store.h"
+#include "daemon/core/tenants.h"
+#include "daemon/core/why.h"
 #include "daemon/core/worker_pool.h"
 #include "xinfer/engine.h"
 
@@ -40,6 +42,8 @@ struct xi_service {
     struct xi_sessions *sessions;
     struct xi_pool *pool;
     struct xi_monitor *monitor;
+    struct xi_tenants *tenants;
+    struct xi_why *why;
     struct xi_engine_record *engines;
     uint32_t n_engines;
     struct xi_hist loop_lag; /* of a 1 ms timer on the loop (loop_lag.h) */

@@ -73,7 +73,8 @@ static void pick(struct xi_entry *e, uint32_t at)
     (void)snprintf(s->engine, sizeof(s->engine), "%s %s", engine_of(e)->name,
                    engine_of(e)->probe.version);
     (void)snprintf(s->device, sizeof(s->device), "%s", device->id);
-    (void)snprintf(s->isolation, sizeof(s->isolation), "session");
+    s->device_kind = device->kind;
+    s->isolation = XI_ISOLATE_SESSION;
     if (device->context_bytes <= XI_CONTEXT_SMALL_MAX)
         (void)snprintf(s->isolation_reason, sizeof(s->isolation_reason),
                        "context of %s %s costs ~%llu MiB, at most 64 MiB", engine_of(e)->name,

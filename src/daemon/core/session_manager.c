@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/name.h"
 #include "daemon/core/session_private.h"
+#include "daemon/core/tenants.h"
 
 const char *xi_session_state_name(enum xi_session_state s)
 {
@@ -14,6 +15,13 @@ const char *xi_session_state_name(enum xi_session_state s)
                                         "DRAINING", "GONE",    "FAILED"};
 
     return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : "UNKNOWN";
+}
+
+const char *xi_isolation_name(enum xi_isolation i)
+{
+    static const char *const names[] = {"auto", "session", "tenant", "device"};
+
+    return (unsigned)i < sizeof(names) / sizeof(names[0]) ? names[i] : "unknown";
 }
 
 static void on_drained(void *ctx, struct xi_session *s)
@@ -204,6 +212,7 @@ static void fill_in(struct xi_entry *e, const char *id, const char *digest,
     (void)snprintf(s->tenant, sizeof(s->tenant), "%s", options->tenant);
     s->options = *options;
     s->lane_count = options->instances;
+    s->max_batch = 1;
     s->has_flow = (s->record->flags & XI_RECORD_FLOW) != 0;
     s->takes_image = (s->record->flags & XI_RECORD_FLOW_IMAGE) != 0;
     s->phase_permille = 0xffffffffu;
@@ -231,6 +240,12 @@ static enum xi_rc entry_new(struct xi_sessions *m, const char *id, const char *d
     if (rc != XI_OK)
         goto out;
     fill_in(e, id, digest, options);
+    if (m->config.tenants != NULL)
+        e->s.owner = xi_tenants_get(m->config.tenants, e->s.tenant);
+    if (m->config.tenants != NULL && e->s.owner == NULL) {
+        rc = xi_fail(err, XI_EAGAIN, "no room for another tenant");
+        goto out;
+    }
     rc = xi_pool_attach(m->pool, &e->s, err);
     if (rc != XI_OK)
         goto out;

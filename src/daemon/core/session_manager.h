@@ -25,6 +25,15 @@ enum xi_session_state {
 };
 const char *xi_session_state_name(enum xi_session_state s); /* "LOADING" */
 
+enum xi_isolation { /* who shares a host process */
+                    XI_ISOLATE_AUTO = 0,
+                    XI_ISOLATE_SESSION,
+                    XI_ISOLATE_TENANT, /* the sessions of one tenant on one device with one engine
+                                        */
+                    XI_ISOLATE_DEVICE  /* all sessions on one device with one engine */
+};
+const char *xi_isolation_name(enum xi_isolation i); /* "auto", "session", "tenant", "device" */
+
 /* What a load asks for; kept in the store as desired state. */
 struct xi_load_options {
     char tenant[XI_NAME_MAX + 1];
@@ -35,7 +44,16 @@ struct xi_load_options {
     uint32_t instances;         /* lanes; 0: one per core of the budget */
     uint32_t threads;           /* per instance; 0: 1 */
     enum xi_priority priority;
-    int golden; /* run the package's golden before READY (default 1) */
+    int golden;            /* run the package's golden before READY (default 1) */
+    uint32_t max_batch;    /* rows that may share a run; 0: the manifest's, else 1 */
+    uint32_t max_delay_us; /* how long a batch that is not full may wait for more; default 0 */
+    char max_shape[512];   /* "input=1,3,640,640;…": largest shape; "" : the manifest's */
+    enum xi_isolation isolation;
+    int pinned;               /* never evicted */
+    int lazy;                 /* the first request loads it */
+    uint32_t keep_alive_s;    /* unloaded (it stays as lazy) after idling so long; 0: never */
+    uint32_t sequence_idle_s; /* an idle sequence ends; 0: 60 */
+    uint64_t cache_bytes;     /* of answers that are kept for equal inputs; 0: none */
 };
 
 /* A row of desired state: what is loaded, under which id. */
@@ -47,6 +65,10 @@ struct xi_desired {
 
 struct xi_lane; /* of the worker pool */
 struct xi_queue;
+struct xi_group;  /* the host and who shares it */
+struct xi_tenant; /* tenants.h */
+struct xi_why;    /* why.h */
+struct xi_sequences;
 
 struct xi_session {
     char id[XI_UUID_TEXT + 1];
@@ -59,13 +81,30 @@ struct xi_session {
     uint32_t number;   /* on the links */
     uint32_t refs;     /* requests and callers; GONE and freed at 0 */
 
-    struct xi_host *host; /* NULL between crash and restart */
-    uint32_t lane_count;
-    struct xi_lane *lanes;         /* worker_pool's */
-    struct xi_queue *queue;        /* the same */
-    struct xi_signature signature; /* valid once it was READY */
+    struct xi_tenant *owner; /* tenant as an object; lives as long as the service */
+    struct xi_host *host;    /* NULL between crash and restart; its group's */
+    struct xi_group *group;
+    uint32_t first_lane;  /* of the host's lanes, where this session's begin */
+    uint32_t lane_count;  /* that run (ALL, INFER) */
+    uint32_t stage_lanes; /* behind them: PRE, POST; 0 without stages */
+    uint32_t max_batch;   /* rows that share a run at most, as the host said; 1: none */
+    int staged;           /* the host does PRE, INFER and POST apart */
+    enum xi_stateful stateful;
+    uint32_t n_states;
+    struct xi_msg_port *states; /* n_states; owned */
+    struct xi_sequences *sequences;
+    uint32_t leases;                  /* that hold it now */
+    uint64_t last_used_ms;            /* monotonic */
+    uint64_t reserved_bytes;          /* what admission holds for it */
+    char successor[XI_UUID_TEXT + 1]; /* after a swap: who answers to its name now */
+    struct xi_lane *lanes;            /* worker_pool's */
+    struct xi_queue *queue;           /* the same */
+    struct xi_signature signature;    /* valid once it was READY */
     int has_flow, takes_image, draws;
-    char engine[64], variant[64], device[32], isolation[16], isolation_reason[96];
+    char engine[64], variant[64], device[32];
+    uint32_t device_kind; /* enum xi_device_kind */
+    enum xi_isolation isolation;
+    char isolation_reason[160];
     uint64_t memory_bytes, peak_bytes, load_us, warm_us, golden_us;
     uint64_t service_ns; /* learned time of one request (EWMA), for the watchdog */
     uint32_t restarts, crashes;
@@ -95,6 +134,8 @@ struct xi_sessions_config {
     uint64_t host_data_limit_bytes;
     uint32_t cores, crash_window_ms, crash_limit, host_uid, drain_ms;
     int sandbox;
+    struct xi_tenants *tenants; /* NULL: sessions have no owner (tests) */
+    struct xi_why *why;         /* may be NULL */
 };
 
 /* NULL: memory is out. Free after xi_sessions_close has emptied it and the loop has run. */

@@ -17,6 +17,7 @@ struct xi_pool_config {
     uint32_t cores;           /* lanes that run at once, of all sessions together */
     uint32_t queue_limit;     /* requests that wait, per session */
     uint32_t watchdog_min_ms; /* no request is given less */
+    struct xi_why *why;       /* may be NULL */
 };
 /* Called from the loop or from inside submit, cancel and the calls of pool_private.h. */
 struct xi_pool_hooks {

@@ -118,7 +118,7 @@ void xi_system_why(struct xi_exchange *x)
                   xi_session_state_name(s->state), s->restarts, s->crashes, s->backoff_ms);
     xi_str_json(&x->body, s->skipped);
     xi_str_puts(&x->body, ",\"isolation\":");
-    xi_str_json(&x->body, s->isolation);
+    xi_str_json(&x->body, xi_isolation_name(s->isolation));
     xi_str_puts(&x->body, ",\"isolation_reason\":");
     xi_str_json(&x->body, s->isolation_reason);
     xi_str_puts(&x->body, ",\"why\":");
