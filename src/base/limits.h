@@ -63,5 +63,8 @@
 /* Store */
 #define XI_STORE_JOBS_MAX 1024 /* waiting for its thread */
 #define XI_UPLOADS_MAX    8    /* packages on their way in */
+#define XI_PEAKS_MAX      4096 /* measured peaks that are remembered */
+#define XI_SETTINGS_MAX   256
+#define XI_SETTING_MAX    (64 * XI_KIB) /* of one setting's text */
 
 #endif

@@ -155,6 +155,8 @@ enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret
         rc = xi_catalogue_open(store->disk.path, &store->catalogue, err);
     if (rc == XI_OK)
         rc = xi_store_disk_sweep(&store->disk, store->catalogue, err);
+    if (rc == XI_OK)
+        rc = xi_store_state_read(store, err);
     if (rc == XI_OK) {
         xi_store_recount(store);
         rc = start_thread(store, err);
@@ -163,6 +165,7 @@ enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret
         *ret = store;
         return XI_OK;
     }
+    xi_store_state_free(store);
     xi_catalogue_close(store->catalogue);
     xi_store_disk_close(&store->disk);
     free(store);
@@ -171,6 +174,7 @@ enum xi_rc xi_store_open(uv_loop_t *loop, const char *dir, struct xi_store **ret
 
 static void on_closed(struct xi_wakeup *wakeup)
 {
+    xi_store_state_free(store_of(wakeup));
     free(store_of(wakeup));
 }
 

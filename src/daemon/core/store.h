@@ -99,6 +99,31 @@ typedef void (*xi_desired_cb)(void *ctx, const struct xi_desired *rows, size_t n
                               const struct xi_err *err);
 void xi_store_desired(struct xi_store *store, xi_desired_cb cb, void *ctx);
 
+/* What loads really needed: the most that was measured of one variant on one device by one build
+ * of its engine, with so many rows a run and so many instances. Kept over restarts as long as its
+ * package is. */
+struct xi_peak {
+    char digest[XI_DIGEST_HEX + 1];
+    char variant[64], engine_build[100], device[32];
+    uint32_t batch, instances;
+    uint64_t bytes;
+    int64_t measured_at_ms; /* wall clock; filled in by the call that notes it */
+};
+/* In memory at once (so nobody waits for a disk), on disk soon after; a disk that fails is logged.
+ * A smaller figure than the known one changes nothing but the time. */
+void xi_store_note_peak(struct xi_store *store, const struct xi_peak *peak);
+/* The known peak of this very key (*ret_exact 1). Without one the smallest known figure of the
+ * same with no fewer rows and instances, which this can't exceed (*ret_exact 0). 0: none. */
+uint64_t xi_store_peak(const struct xi_store *store, const struct xi_peak *key, int *ret_exact);
+
+/* Settings that outlive a restart, text by key (at most XI_SETTINGS_MAX of XI_SETTING_MAX bytes).
+ * NULL: not set. Borrowed until the key is put again. Read when the store opens. */
+const char *xi_store_setting(const struct xi_store *store, const char *key);
+/* Answered after commit; only then it is what xi_store_setting says. value NULL removes it.
+ * EINVAL, ETOOBIG. cb may be NULL. */
+void xi_store_setting_put(struct xi_store *store, const char *key, const char *value,
+                          xi_store_cb cb, void *ctx);
+
 struct xi_store_stats {
     uint64_t packages, blob_bytes, queue, fsyncs, free_bytes;
     uint64_t unreferenced_blobs; /* of a crash; the next remove collects them */

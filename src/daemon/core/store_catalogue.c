@@ -1,10 +1,9 @@
 #define _GNU_SOURCE
-#include "daemon/core/store_catalogue.h"
+#include "daemon/core/store_catalogue_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,28 +28,24 @@ static const char *const migrations[] = {
     " instances INTEGER NOT NULL, threads INTEGER NOT NULL, priority INTEGER NOT NULL,"
     " golden INTEGER NOT NULL) STRICT;"
     "CREATE INDEX desired_by_digest ON desired(digest);",
+
+    "ALTER TABLE desired ADD COLUMN max_batch INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN max_delay_us INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN max_shape TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE desired ADD COLUMN isolation INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN pinned INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN lazy INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN keep_alive_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN sequence_idle_s INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE desired ADD COLUMN cache_bytes INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE peak (digest TEXT NOT NULL REFERENCES package(digest) ON DELETE CASCADE,"
+    " variant TEXT NOT NULL, engine_build TEXT NOT NULL, device TEXT NOT NULL,"
+    " batch INTEGER NOT NULL, instances INTEGER NOT NULL, bytes INTEGER NOT NULL,"
+    " measured_at_ms INTEGER NOT NULL,"
+    " PRIMARY KEY (digest, variant, engine_build, device, batch, instances)) STRICT;"
+    "CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;",
 };
 enum { SCHEMA = (int)(sizeof migrations / sizeof *migrations), NAMES_MAX = 1024 };
-
-enum statement {
-    S_BEGIN,
-    S_COMMIT,
-    S_ROLLBACK,
-    S_ADD,
-    S_ADD_BLOB,
-    S_GET,
-    S_VERSIONS,
-    S_NAMES,
-    S_LIST,
-    S_REMOVE,
-    S_WHO_DESIRES,
-    S_BLOB_USED,
-    S_TOTALS,
-    S_DESIRE,
-    S_UNDESIRE,
-    S_DESIRED,
-    S_COUNT
-};
 
 static const char *const statements[S_COUNT] = {
     [S_BEGIN] = "BEGIN IMMEDIATE",
@@ -70,20 +65,30 @@ static const char *const statements[S_COUNT] = {
     [S_BLOB_USED] = "SELECT 1 FROM package_blob WHERE sha256 = ?1 LIMIT 1",
     [S_TOTALS] = "SELECT (SELECT count(*) FROM package), (SELECT coalesce(sum(bytes), 0) FROM"
                  " (SELECT DISTINCT sha256, bytes FROM package_blob))",
-    [S_DESIRE] = "INSERT INTO desired (id, digest, tenant, name, device, precision, variant,"
-                 " instances, threads, priority, golden)"
-                 " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
-                 " ON CONFLICT (id) DO UPDATE SET digest = ?2, tenant = ?3, name = ?4, device = ?5,"
-                 " precision = ?6, variant = ?7, instances = ?8, threads = ?9, priority = ?10,"
-                 " golden = ?11",
+    [S_DESIRE] =
+        "INSERT INTO desired (id, digest, tenant, name, device, precision, variant, max_shape,"
+        " instances, threads, priority, golden, max_batch, max_delay_us, isolation, pinned, lazy,"
+        " keep_alive_s, sequence_idle_s, cache_bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9,"
+        " ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)"
+        " ON CONFLICT (id) DO UPDATE SET digest = ?2, tenant = ?3, name = ?4, device = ?5,"
+        " precision = ?6, variant = ?7, max_shape = ?8, instances = ?9, threads = ?10,"
+        " priority = ?11, golden = ?12, max_batch = ?13, max_delay_us = ?14, isolation = ?15,"
+        " pinned = ?16, lazy = ?17, keep_alive_s = ?18, sequence_idle_s = ?19, cache_bytes = ?20",
     [S_UNDESIRE] = "DELETE FROM desired WHERE id = ?1",
-    [S_DESIRED] = "SELECT id, digest, tenant, name, device, precision, variant, instances, threads,"
-                  " priority, golden FROM desired ORDER BY seq LIMIT ?1",
-};
-
-struct xi_catalogue {
-    sqlite3 *db;
-    sqlite3_stmt *prepared[S_COUNT];
+    [S_DESIRED] =
+        "SELECT id, digest, tenant, name, device, precision, variant, max_shape, instances,"
+        " threads, priority, golden, max_batch, max_delay_us, isolation, pinned, lazy,"
+        " keep_alive_s, sequence_idle_s, cache_bytes FROM desired ORDER BY seq LIMIT ?1",
+    [S_PEAK_PUT] = "INSERT INTO peak (digest, variant, engine_build, device, batch, instances,"
+                   " bytes, measured_at_ms) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                   " ON CONFLICT (digest, variant, engine_build, device, batch, instances)"
+                   " DO UPDATE SET bytes = max(bytes, ?7), measured_at_ms = ?8",
+    [S_PEAKS] = "SELECT digest, variant, engine_build, device, batch, instances, bytes,"
+                " measured_at_ms FROM peak ORDER BY measured_at_ms DESC LIMIT ?1",
+    [S_SETTING_PUT] = "INSERT INTO setting (key, value) VALUES (?1, ?2)"
+                      " ON CONFLICT (key) DO UPDATE SET value = ?2",
+    [S_SETTING_DROP] = "DELETE FROM setting WHERE key = ?1",
+    [S_SETTINGS] = "SELECT key, value FROM setting ORDER BY key LIMIT ?1",
 };
 
 /* ---- errors ---- */
@@ -106,7 +111,7 @@ static enum xi_rc disk_failed(sqlite3 *db, const char *what, struct xi_err *err)
     return XI_EDISK;
 }
 
-static enum xi_rc failed(sqlite3 *db, const char *what, struct xi_err *err)
+enum xi_rc xi_catalogue_failed(sqlite3 *db, const char *what, struct xi_err *err)
 {
     int code = sqlite3_errcode(db) & 0xff;
 
@@ -138,7 +143,7 @@ static enum xi_rc exec(sqlite3 *db, const char *sql, const char *what, struct xi
 {
     if (sqlite3_exec(db, sql, NULL, NULL, NULL) == SQLITE_OK)
         return XI_OK;
-    return failed(db, what, err);
+    return xi_catalogue_failed(db, what, err);
 }
 
 /* The first column of the first row, as text of at most `room`. */
@@ -148,7 +153,7 @@ static enum xi_rc ask(sqlite3 *db, const char *sql, char *ret, size_t room, stru
     enum xi_rc rc = XI_OK;
 
     if (sqlite3_prepare_v2(db, sql, -1, &st, NULL) != SQLITE_OK || sqlite3_step(st) != SQLITE_ROW) {
-        rc = failed(db, "reading the catalogue", err);
+        rc = xi_catalogue_failed(db, "reading the catalogue", err);
         goto out;
     }
     const unsigned char *text = sqlite3_column_text(st, 0);
@@ -201,7 +206,7 @@ static enum xi_rc prepare_all(struct xi_catalogue *c, struct xi_err *err)
     for (int i = 0; i < S_COUNT; i++)
         if (sqlite3_prepare_v3(c->db, statements[i], -1, SQLITE_PREPARE_PERSISTENT, &c->prepared[i],
                                NULL) != SQLITE_OK)
-            return failed(c->db, "preparing the catalogue", err);
+            return xi_catalogue_failed(c->db, "preparing the catalogue", err);
     return XI_OK;
 }
 
@@ -228,7 +233,7 @@ enum xi_rc xi_catalogue_open(const char *dir, struct xi_catalogue **ret, struct 
     xi_fd_close(&fd);
     int flags = SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE | SQLITE_OPEN_FULLMUTEX;
     if (sqlite3_open_v2(path, &c->db, flags, NULL) != SQLITE_OK) {
-        rc = c->db ? failed(c->db, "opening the catalogue", err)
+        rc = c->db ? xi_catalogue_failed(c->db, "opening the catalogue", err)
                    : xi_fail(err, XI_ENOMEM, "catalogue: out of memory");
         goto out;
     }
@@ -257,52 +262,32 @@ void xi_catalogue_close(struct xi_catalogue *c)
 
 /* ---- statements ---- */
 
-static sqlite3_stmt *use(struct xi_catalogue *c, enum statement s)
-{
-    (void)sqlite3_reset(c->prepared[s]);
-    (void)sqlite3_clear_bindings(c->prepared[s]);
-    return c->prepared[s];
-}
-
-static void bind_text(sqlite3_stmt *st, int at, const char *text)
-{
-    (void)sqlite3_bind_text(st, at, text, -1, SQLITE_STATIC);
-}
-
-static void copy_text(sqlite3_stmt *st, int column, char *dst, size_t room)
-{
-    const unsigned char *text = sqlite3_column_text(st, column);
-
-    (void)snprintf(dst, room, "%s", text ? (const char *)text : "");
-}
-
-/* A statement without rows. */
-static enum xi_rc run(struct xi_catalogue *c, enum statement s, const char *what,
-                      struct xi_err *err)
+enum xi_rc xi_catalogue_run(struct xi_catalogue *c, enum xi_statement s, const char *what,
+                            struct xi_err *err)
 {
     enum xi_rc rc = XI_OK;
 
     if (sqlite3_step(c->prepared[s]) != SQLITE_DONE)
-        rc = failed(c->db, what, err);
+        rc = xi_catalogue_failed(c->db, what, err);
     (void)sqlite3_reset(c->prepared[s]);
     return rc;
 }
 
 static enum xi_rc begin(struct xi_catalogue *c, struct xi_err *err)
 {
-    (void)use(c, S_BEGIN);
-    return run(c, S_BEGIN, "writing the catalogue", err);
+    (void)xi_catalogue_use(c, S_BEGIN);
+    return xi_catalogue_run(c, S_BEGIN, "writing the catalogue", err);
 }
 
 /* Commits when rc is XI_OK; otherwise, and when that fails, undoes everything since begin. */
 static enum xi_rc end(struct xi_catalogue *c, enum xi_rc rc, struct xi_err *err)
 {
-    (void)use(c, S_COMMIT);
+    (void)xi_catalogue_use(c, S_COMMIT);
     if (rc == XI_OK)
-        rc = run(c, S_COMMIT, "writing the catalogue", err);
+        rc = xi_catalogue_run(c, S_COMMIT, "writing the catalogue", err);
     if (rc != XI_OK && !sqlite3_get_autocommit(c->db)) {
-        (void)use(c, S_ROLLBACK);
-        (void)run(c, S_ROLLBACK, "writing the catalogue", NULL);
+        (void)xi_catalogue_use(c, S_ROLLBACK);
+        (void)xi_catalogue_run(c, S_ROLLBACK, "writing the catalogue", NULL);
     }
     return rc;
 }
@@ -342,14 +327,14 @@ static enum xi_rc add_package(struct xi_catalogue *c, const char *digest,
     if (rc != XI_OK)
         goto out;
     (void)clock_gettime(CLOCK_REALTIME, &now);
-    sqlite3_stmt *st = use(c, S_ADD);
-    bind_text(st, 1, digest);
-    bind_text(st, 2, r->name);
-    bind_text(st, 3, r->version);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_ADD);
+    xi_bind_text(st, 1, digest);
+    xi_bind_text(st, 2, r->name);
+    xi_bind_text(st, 3, r->version);
     (void)sqlite3_bind_int64(st, 4, (int64_t)r->archive_bytes);
     (void)sqlite3_bind_int64(st, 5, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
     (void)sqlite3_bind_blob64(st, 6, bytes.data, bytes.len, SQLITE_STATIC);
-    rc = run(c, S_ADD, "adding a package", err);
+    rc = xi_catalogue_run(c, S_ADD, "adding a package", err);
 out:
     xi_str_fini(&bytes);
     return rc;
@@ -362,12 +347,12 @@ static enum xi_rc add_blobs(struct xi_catalogue *c, const char *digest,
 
     for (uint32_t i = 0; rc == XI_OK && i < r->n_blobs; i++) {
         char sha256[XI_DIGEST_HEX + 1];
-        sqlite3_stmt *st = use(c, S_ADD_BLOB);
+        sqlite3_stmt *st = xi_catalogue_use(c, S_ADD_BLOB);
         xi_digest_text(&r->blobs[i].sha256, sha256);
-        bind_text(st, 1, digest);
-        bind_text(st, 2, sha256);
+        xi_bind_text(st, 1, digest);
+        xi_bind_text(st, 2, sha256);
         (void)sqlite3_bind_int64(st, 3, (int64_t)r->blobs[i].bytes);
-        rc = run(c, S_ADD_BLOB, "adding a package", err);
+        rc = xi_catalogue_run(c, S_ADD_BLOB, "adding a package", err);
     }
     return rc;
 }
@@ -418,9 +403,9 @@ enum xi_rc xi_catalogue_get(struct xi_catalogue *c, const char *digest,
                             struct xi_package_record *ret, struct xi_err *err)
 {
     enum xi_rc rc;
-    sqlite3_stmt *st = use(c, S_GET);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_GET);
 
-    bind_text(st, 1, digest);
+    xi_bind_text(st, 1, digest);
     int got = sqlite3_step(st);
     if (got == SQLITE_ROW) {
         rc = xi_record_decode(sqlite3_column_blob(st, 0), (size_t)sqlite3_column_bytes(st, 0), ret,
@@ -430,7 +415,7 @@ enum xi_rc xi_catalogue_get(struct xi_catalogue *c, const char *digest,
     } else if (got == SQLITE_DONE) {
         rc = xi_fail(err, XI_ENOENT, "no package %.12s… is installed", digest);
     } else {
-        rc = failed(c->db, "reading packages", err);
+        rc = xi_catalogue_failed(c->db, "reading packages", err);
     }
     (void)sqlite3_reset(st);
     return rc;
@@ -444,22 +429,22 @@ static enum xi_rc find_version(struct xi_catalogue *c, const char *name, const c
     enum xi_rc rc = XI_OK;
     char best[72] = "";
     int got;
-    sqlite3_stmt *st = use(c, S_VERSIONS);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_VERSIONS);
 
     digest[0] = '\0';
-    bind_text(st, 1, name);
+    xi_bind_text(st, 1, name);
     while ((got = sqlite3_step(st)) == SQLITE_ROW) {
         char have[72];
-        copy_text(st, 1, have, sizeof have);
+        xi_copy_text(st, 1, have, sizeof have);
         int fits =
             *version ? strcmp(have, version) == 0 : !*best || xi_semver_compare(have, best) >= 0;
         if (!fits)
             continue;
         memcpy(best, have, sizeof best);
-        copy_text(st, 0, digest, XI_DIGEST_HEX + 1);
+        xi_copy_text(st, 0, digest, XI_DIGEST_HEX + 1);
     }
     if (got != SQLITE_DONE)
-        rc = failed(c->db, "reading packages", err);
+        rc = xi_catalogue_failed(c->db, "reading packages", err);
     (void)sqlite3_reset(st);
     return rc;
 }
@@ -468,7 +453,7 @@ static void hint_nearest(struct xi_catalogue *c, const char *name, struct xi_err
 {
     const char *names[NAMES_MAX + 1];
     size_t n = 0;
-    sqlite3_stmt *st = use(c, S_NAMES);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_NAMES);
 
     while (n < NAMES_MAX && sqlite3_step(st) == SQLITE_ROW) {
         names[n] = strdup((const char *)sqlite3_column_text(st, 0));
@@ -564,7 +549,7 @@ static enum xi_rc read_row(sqlite3_stmt *st, struct xi_package_row *row, struct 
     row->record = calloc(1, sizeof *row->record);
     if (row->record == NULL)
         return xi_fail(err, XI_ENOMEM, "listing packages: out of memory");
-    copy_text(st, 0, row->digest, sizeof row->digest);
+    xi_copy_text(st, 0, row->digest, sizeof row->digest);
     row->bytes = (uint64_t)sqlite3_column_int64(st, 2);
     row->installed_at_ms = sqlite3_column_int64(st, 3);
     enum xi_rc rc = xi_record_decode(sqlite3_column_blob(st, 1),
@@ -585,11 +570,11 @@ enum xi_rc xi_catalogue_list(struct xi_catalogue *c, struct xi_package_row **ret
     struct xi_package_row *rows = calloc(packages + 1, sizeof *rows);
     if (rows == NULL)
         return xi_fail(err, XI_ENOMEM, "listing packages: out of memory");
-    sqlite3_stmt *st = use(c, S_LIST);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_LIST);
     while (rc == XI_OK && n < packages && (got = sqlite3_step(st)) == SQLITE_ROW)
         rc = read_row(st, &rows[n++], err);
     if (rc == XI_OK && got != SQLITE_ROW && got != SQLITE_DONE)
-        rc = failed(c->db, "listing packages", err);
+        rc = xi_catalogue_failed(c->db, "listing packages", err);
     (void)sqlite3_reset(st);
     if (rc != XI_OK) {
         xi_catalogue_free_rows(rows, n);
@@ -603,9 +588,9 @@ enum xi_rc xi_catalogue_list(struct xi_catalogue *c, struct xi_package_row **ret
 static enum xi_rc refuse_desired(struct xi_catalogue *c, const char *digest, struct xi_err *err)
 {
     enum xi_rc rc = XI_OK;
-    sqlite3_stmt *st = use(c, S_WHO_DESIRES);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_WHO_DESIRES);
 
-    bind_text(st, 1, digest);
+    xi_bind_text(st, 1, digest);
     int got = sqlite3_step(st);
     if (got == SQLITE_ROW) {
         const char *name = (const char *)sqlite3_column_text(st, 1);
@@ -613,7 +598,7 @@ static enum xi_rc refuse_desired(struct xi_catalogue *c, const char *digest, str
                      digest, name, (const char *)sqlite3_column_text(st, 2));
         (void)xi_hint(err, "unload it first: xinfer unload %.100s", name);
     } else if (got != SQLITE_DONE) {
-        rc = failed(c->db, "reading desired state", err);
+        rc = xi_catalogue_failed(c->db, "reading desired state", err);
     }
     (void)sqlite3_reset(st);
     return rc;
@@ -625,8 +610,8 @@ enum xi_rc xi_catalogue_remove(struct xi_catalogue *c, const char *digest, struc
 
     if (rc != XI_OK)
         return rc;
-    bind_text(use(c, S_REMOVE), 1, digest);
-    rc = run(c, S_REMOVE, "removing a package", err);
+    xi_bind_text(xi_catalogue_use(c, S_REMOVE), 1, digest);
+    rc = xi_catalogue_run(c, S_REMOVE, "removing a package", err);
     if (rc == XI_OK && sqlite3_changes(c->db) == 0)
         rc = xi_fail(err, XI_ENOENT, "no package %.12s… is installed", digest);
     return rc;
@@ -636,14 +621,14 @@ enum xi_rc xi_catalogue_blob_used(struct xi_catalogue *c, const char *sha256, in
                                   struct xi_err *err)
 {
     enum xi_rc rc = XI_OK;
-    sqlite3_stmt *st = use(c, S_BLOB_USED);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_BLOB_USED);
 
-    bind_text(st, 1, sha256);
+    xi_bind_text(st, 1, sha256);
     int got = sqlite3_step(st);
     if (got == SQLITE_ROW || got == SQLITE_DONE)
         *ret_used = got == SQLITE_ROW;
     else
-        rc = failed(c->db, "reading blobs", err);
+        rc = xi_catalogue_failed(c->db, "reading blobs", err);
     (void)sqlite3_reset(st);
     return rc;
 }
@@ -652,90 +637,14 @@ enum xi_rc xi_catalogue_totals(struct xi_catalogue *c, uint64_t *ret_packages,
                                uint64_t *ret_blob_bytes, struct xi_err *err)
 {
     enum xi_rc rc = XI_OK;
-    sqlite3_stmt *st = use(c, S_TOTALS);
+    sqlite3_stmt *st = xi_catalogue_use(c, S_TOTALS);
 
     if (sqlite3_step(st) == SQLITE_ROW) {
         *ret_packages = (uint64_t)sqlite3_column_int64(st, 0);
         *ret_blob_bytes = (uint64_t)sqlite3_column_int64(st, 1);
     } else {
-        rc = failed(c->db, "counting packages", err);
+        rc = xi_catalogue_failed(c->db, "counting packages", err);
     }
     (void)sqlite3_reset(st);
     return rc;
-}
-
-/* ---- desired state ---- */
-
-enum xi_rc xi_catalogue_desire(struct xi_catalogue *c, const struct xi_desired *row,
-                               struct xi_err *err)
-{
-    const struct xi_load_options *o = &row->options;
-    const char *texts[] = {row->id,   row->digest,  o->tenant, o->name,
-                           o->device, o->precision, o->variant};
-    struct xi_package_record have = {0};
-    enum xi_rc rc = xi_catalogue_get(c, row->digest, &have, err);
-
-    xi_record_fini(&have);
-    if (rc != XI_OK)
-        return rc;
-    sqlite3_stmt *st = use(c, S_DESIRE);
-    for (int i = 0; i < 7; i++)
-        bind_text(st, i + 1, texts[i]);
-    (void)sqlite3_bind_int64(st, 8, o->instances);
-    (void)sqlite3_bind_int64(st, 9, o->threads);
-    (void)sqlite3_bind_int64(st, 10, (int)o->priority);
-    (void)sqlite3_bind_int64(st, 11, o->golden != 0);
-    return run(c, S_DESIRE, "writing desired state", err);
-}
-
-enum xi_rc xi_catalogue_undesire(struct xi_catalogue *c, const char *id, struct xi_err *err)
-{
-    bind_text(use(c, S_UNDESIRE), 1, id);
-    return run(c, S_UNDESIRE, "writing desired state", err);
-}
-
-static void read_desired(sqlite3_stmt *st, struct xi_desired *row)
-{
-    struct xi_load_options *o = &row->options;
-
-    copy_text(st, 0, row->id, sizeof row->id);
-    copy_text(st, 1, row->digest, sizeof row->digest);
-    copy_text(st, 2, o->tenant, sizeof o->tenant);
-    copy_text(st, 3, o->name, sizeof o->name);
-    copy_text(st, 4, o->device, sizeof o->device);
-    copy_text(st, 5, o->precision, sizeof o->precision);
-    copy_text(st, 6, o->variant, sizeof o->variant);
-    o->instances = (uint32_t)sqlite3_column_int64(st, 7);
-    o->threads = (uint32_t)sqlite3_column_int64(st, 8);
-    int priority = sqlite3_column_int(st, 9);
-    o->priority = priority == XI_PRIORITY_REALTIME || priority == XI_PRIORITY_BATCH
-                      ? (enum xi_priority)priority
-                      : XI_PRIORITY_NORMAL;
-    o->golden = sqlite3_column_int(st, 10);
-}
-
-enum xi_rc xi_catalogue_desired(struct xi_catalogue *c, struct xi_desired **ret, size_t *ret_n,
-                                struct xi_err *err)
-{
-    size_t n = 0;
-    int got;
-    struct xi_desired *rows = calloc(XI_SESSIONS_MAX, sizeof *rows);
-
-    if (rows == NULL)
-        return xi_fail(err, XI_ENOMEM, "desired state: out of memory");
-    sqlite3_stmt *st = use(c, S_DESIRED);
-    (void)sqlite3_bind_int64(st, 1, XI_SESSIONS_MAX);
-    while ((got = sqlite3_step(st)) == SQLITE_ROW && n < XI_SESSIONS_MAX)
-        read_desired(st, &rows[n++]);
-    enum xi_rc rc = XI_OK;
-    if (got != SQLITE_DONE && got != SQLITE_ROW)
-        rc = failed(c->db, "reading desired state", err);
-    (void)sqlite3_reset(st);
-    if (rc != XI_OK) {
-        free(rows);
-        return rc;
-    }
-    *ret = rows;
-    *ret_n = n;
-    return XI_OK;
 }

@@ -1,5 +1,6 @@
 /* store_catalogue.h: the store's SQLite database: which packages are installed, which blobs they
- * need, what shall be loaded. One thread at a time (the store's); every call may wait for the disk.
+ * need, what shall be loaded, what was measured and set. One thread at a time (the store's); every
+ * call may wait for the disk.
  *
  * WAL with synchronous=FULL: a call that answered XI_OK survives a power cut. The schema's number
  * is PRAGMA user_version; a newer one is refused. Nothing is ever deleted to get past an error. */
@@ -55,5 +56,19 @@ enum xi_rc xi_catalogue_undesire(struct xi_catalogue *c, const char *id,
 /* Oldest first; free() it. At most XI_SESSIONS_MAX. */
 enum xi_rc xi_catalogue_desired(struct xi_catalogue *c, struct xi_desired **ret, size_t *ret_n,
                                 struct xi_err *err) XI_MUST_CHECK;
+
+/* Measured peaks: the most that was ever seen of each. A package that goes takes
+ * its peaks along. They are read newest first, at most `room`. */
+enum xi_rc xi_catalogue_note_peak(struct xi_catalogue *c, const struct xi_peak *peak,
+                                  struct xi_err *err) XI_MUST_CHECK;
+enum xi_rc xi_catalogue_peaks(struct xi_catalogue *c, struct xi_peak *ret, uint32_t room,
+                              uint32_t *ret_n, struct xi_err *err) XI_MUST_CHECK;
+
+/* Settings; value NULL removes. The texts of cb are borrowed for the call. */
+enum xi_rc xi_catalogue_set(struct xi_catalogue *c, const char *key, const char *value,
+                            struct xi_err *err) XI_MUST_CHECK;
+typedef void (*xi_setting_cb)(void *ctx, const char *key, const char *value);
+enum xi_rc xi_catalogue_settings(struct xi_catalogue *c, xi_setting_cb cb, void *ctx,
+                                 struct xi_err *err) XI_MUST_CHECK;
 
 #endif

@@ -44,6 +44,10 @@ struct xi_store {
     char host_program[512], plugin_dir[512];
     struct xi_upload *uploads;
     uint32_t n_uploads;
+    struct xi_peak *peaks; /* grown, at most XI_PEAKS_MAX; owned */
+    uint32_t n_peaks, peaks_room;
+    struct xi_setting *settings; /* owned */
+    uint32_t n_settings;
 
     _Atomic uint64_t packages, blob_bytes, free_bytes, unreferenced;
 };
@@ -53,6 +57,15 @@ struct xi_store {
 void xi_store_submit(struct xi_store *store, struct xi_store_job *job);
 /* Store thread: counts packages, bytes and free space anew. */
 void xi_store_recount(struct xi_store *store);
+
+/* store_state.c: what is known in memory of the catalogue's peaks and settings. */
+struct xi_setting {
+    char key[XI_NAME_MAX + 1];
+    char *value; /* owned */
+    struct xi_setting *next;
+};
+enum xi_rc xi_store_state_read(struct xi_store *store, struct xi_err *err) XI_MUST_CHECK;
+void xi_store_state_free(struct xi_store *store);
 
 /* install.c: the store closes: ends hosts, answers installs under way. */
 void xi_install_close_all(struct xi_store *store);

@@ -209,7 +209,16 @@ static struct xi_desired desired(const char *id, const char *digest, const char 
                                        .instances = 2,
                                        .threads = 3,
                                        .priority = XI_PRIORITY_BATCH,
-                                       .golden = 1}};
+                                       .golden = 1,
+                                       .max_batch = 8,
+                                       .max_delay_us = 2500,
+                                       .max_shape = "input=1,3,640,640",
+                                       .isolation = XI_ISOLATE_TENANT,
+                                       .pinned = 1,
+                                       .lazy = 1,
+                                       .keep_alive_s = 300,
+                                       .sequence_idle_s = 20,
+                                       .cache_bytes = 5ull << 30}};
 
     (void)snprintf(d.id, sizeof d.id, "%s", id);
     (void)snprintf(d.digest, sizeof d.digest, "%s", digest);
@@ -258,6 +267,149 @@ static void desired_state_survives(void **state)
     d.digest[0] = d.digest[0] == '0' ? '1' : '0';
     xi_store_desire(w->store, &d, on_plain, w);
     assert_int_equal(answer(w), XI_ENOENT);
+}
+
+/* What the first release left: its schema word for word, with one session. */
+static const char first_schema[] =
+    "CREATE TABLE package (digest TEXT PRIMARY KEY, name TEXT NOT NULL, version TEXT NOT NULL,"
+    " bytes INTEGER NOT NULL, installed_at_ms INTEGER NOT NULL, record BLOB NOT NULL) STRICT;"
+    "CREATE TABLE package_blob (digest TEXT NOT NULL REFERENCES package(digest) ON DELETE CASCADE,"
+    " sha256 TEXT NOT NULL, bytes INTEGER NOT NULL, PRIMARY KEY (digest, sha256)) STRICT;"
+    "CREATE TABLE desired (seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE,"
+    " digest TEXT NOT NULL REFERENCES package(digest), tenant TEXT NOT NULL, name TEXT NOT NULL,"
+    " device TEXT NOT NULL, precision TEXT NOT NULL, variant TEXT NOT NULL,"
+    " instances INTEGER NOT NULL, threads INTEGER NOT NULL, priority INTEGER NOT NULL,"
+    " golden INTEGER NOT NULL) STRICT;"
+    "INSERT INTO package VALUES ('d', 'night', '1.0.0', 1, 1, x'00');"
+    "INSERT INTO desired VALUES (1, '11111111-1111-4111-8111-111111111111', 'd', 'acme', 'night',"
+    " 'cpu', 'f32', '', 2, 1, 0, 1);"
+    "PRAGMA user_version = 1;";
+
+static void older_rows_come_with_defaults(void **state)
+{
+    struct world *w = *state;
+    char path[96];
+    sqlite3 *db;
+
+    world_close(w);
+    (void)snprintf(path, sizeof path, "%s/catalogue.db", w->dir);
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, first_schema, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    world_open(w);
+    xi_store_desired(w->store, on_desired, w);
+    assert_int_equal(answer(w), XI_OK);
+    assert_int_equal(w->n, 1);
+    struct xi_desired want = {.id = "11111111-1111-4111-8111-111111111111",
+                              .digest = "d",
+                              .options = {.tenant = "acme",
+                                          .name = "night",
+                                          .device = "cpu",
+                                          .precision = "f32",
+                                          .instances = 2,
+                                          .threads = 1,
+                                          .priority = XI_PRIORITY_REALTIME,
+                                          .golden = 1}};
+    assert_memory_equal(&w->desired[0], &want, sizeof want);
+    assert_null(xi_store_setting(w->store, "tenants"));
+}
+
+static struct xi_peak peak(const char *digest, uint32_t batch, uint32_t instances, uint64_t bytes)
+{
+    struct xi_peak p = {.variant = "cpu",
+                        .engine_build = "openvino-2026.4",
+                        .device = "CPU",
+                        .batch = batch,
+                        .instances = instances,
+                        .bytes = bytes};
+
+    (void)snprintf(p.digest, sizeof p.digest, "%s", digest);
+    return p;
+}
+
+static uint64_t asked(struct world *w, uint32_t batch, uint32_t instances, int *ret_exact)
+{
+    struct xi_peak key = peak(w->digest, batch, instances, 0);
+
+    return xi_store_peak(w->store, &key, ret_exact);
+}
+
+static void peaks_are_remembered(void **state)
+{
+    struct world *w = *state;
+    struct xi_peak p;
+    int exact = 7;
+
+    put(w, "night", "1.0.0", "abc");
+    assert_int_equal(asked(w, 1, 2, &exact), 0);
+    assert_int_equal(exact, 0);
+    p = peak(w->digest, 1, 2, 300);
+    xi_store_note_peak(w->store, &p);
+    assert_int_equal(asked(w, 1, 2, &exact), 300); /* before any disk */
+    assert_int_equal(exact, 1);
+    p = peak(w->digest, 8, 4, 900);
+    xi_store_note_peak(w->store, &p);
+    p = peak(w->digest, 4, 4, 700);
+    xi_store_note_peak(w->store, &p);
+    p = peak(w->digest, 1, 2, 250); /* a smaller figure: 300 was really needed once */
+    xi_store_note_peak(w->store, &p);
+    p = peak("not-installed", 1, 1, 5); /* can't be written: told in the log, harms nothing */
+    xi_store_note_peak(w->store, &p);
+    world_close(w);
+    world_open(w);
+    assert_int_equal(asked(w, 1, 2, &exact), 300);
+    assert_int_equal(exact, 1);
+    assert_int_equal(asked(w, 2, 2, &exact), 700); /* bounded by the next larger one */
+    assert_int_equal(exact, 0);
+    assert_int_equal(asked(w, 9, 1, &exact), 0);
+
+    p = peak(w->digest, 1, 2, 0);
+    (void)snprintf(p.engine_build, sizeof p.engine_build, "openvino-2027.1");
+    assert_int_equal(xi_store_peak(w->store, &p, &exact), 0);
+    xi_store_remove(w->store, w->digest, on_plain, w);
+    assert_int_equal(answer(w), XI_OK);
+    world_close(w);
+    world_open(w);
+    assert_int_equal(asked(w, 1, 2, &exact), 0);
+}
+
+static void settings_survive(void **state)
+{
+    struct world *w = *state;
+    static char large[XI_SETTING_MAX + 2];
+
+    xi_store_setting_put(w->store, "tenants", "{\"acme\":1}", on_plain, w);
+    assert_null(xi_store_setting(w->store, "tenants")); /* not before it is durable */
+    assert_int_equal(answer(w), XI_OK);
+    xi_store_setting_put(w->store, "log_level", "\"info\"", NULL, NULL);
+    xi_store_setting_put(w->store, "tenants", "{\"acme\":2}", on_plain, w);
+    assert_int_equal(answer(w), XI_OK);
+    assert_string_equal(xi_store_setting(w->store, "tenants"), "{\"acme\":2}");
+    world_close(w);
+    world_open(w);
+    assert_string_equal(xi_store_setting(w->store, "tenants"), "{\"acme\":2}");
+    assert_string_equal(xi_store_setting(w->store, "log_level"), "\"info\"");
+
+    xi_store_setting_put(w->store, "tenants", NULL, on_plain, w);
+    assert_int_equal(answer(w), XI_OK);
+    assert_null(xi_store_setting(w->store, "tenants"));
+    xi_store_setting_put(w->store, "../x", "1", on_plain, w);
+    assert_int_equal(answer(w), XI_EINVAL);
+    memset(large, 'x', XI_SETTING_MAX + 1);
+    xi_store_setting_put(w->store, "log_level", large, on_plain, w);
+    assert_int_equal(answer(w), XI_ETOOBIG);
+    for (unsigned i = 1; i < XI_SETTINGS_MAX; i++) {
+        char key[16];
+        (void)snprintf(key, sizeof key, "k%u", i);
+        xi_store_setting_put(w->store, key, "1", on_plain, w);
+        assert_int_equal(answer(w), XI_OK);
+    }
+    xi_store_setting_put(w->store, "one-more", "1", on_plain, w);
+    assert_int_equal(answer(w), XI_ETOOBIG);
+    world_close(w);
+    world_open(w);
+    assert_string_equal(xi_store_setting(w->store, "log_level"), "\"info\"");
 }
 
 static void removes_what_nobody_needs(void **state)
@@ -593,6 +745,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(finds_by_every_name),
         T(desired_state_survives),
+        T(older_rows_come_with_defaults),
+        T(peaks_are_remembered),
+        T(settings_survive),
         T(removes_what_nobody_needs),
         T(makes_links_once),
         T(damaged_blob_is_told_and_repaired),
