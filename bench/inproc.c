@@ -2,9 +2,11 @@
  * baseline that served requests are held against.
  *
  *   inproc --links DIR --engine NAME [--input FILE | --shape 1,300,300,3] [--seconds 5] [--lanes N]
+ *          [--threads N]
  *
- * Each lane runs the same input again and again. Prints one JSON line: inferences, seconds, rate,
- * cpu_us_per_inference (user and system time of the whole process while they ran). */
+ * --lanes and --threads (of each lane) 0: as many as there are cores. Each lane runs the same input
+ * again and again. Prints one JSON line: inferences, seconds, rate, cpu_us_per_inference (user and
+ * system time of the whole process while they ran). */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -23,7 +25,7 @@ enum { OUTPUT_BYTES = 64 << 20, LANES_MAX = 64 };
 struct options {
     const char *links, *engine, *plugin_dir, *engine_libs, *input, *shape;
     double seconds;
-    long lanes;
+    long lanes, threads;
 };
 
 /* A lane's outputs: one buffer, started anew for each inference. */
@@ -64,6 +66,9 @@ static void parse_args(struct options *o, int argc, char **argv)
     o->shape = option(argc, argv, "--shape", NULL);
     o->seconds = strtod(option(argc, argv, "--seconds", "5"), NULL);
     o->lanes = strtol(option(argc, argv, "--lanes", "0"), NULL, 10);
+    o->threads = strtol(option(argc, argv, "--threads", "1"), NULL, 10);
+    if (o->threads < 1)
+        o->threads = sysconf(_SC_NPROCESSORS_ONLN);
     if (o->lanes < 1 || o->lanes > LANES_MAX)
         o->lanes = sysconf(_SC_NPROCESSORS_ONLN);
 }
@@ -191,7 +196,7 @@ int main(int argc, char **argv)
                                   .variant = "",
                                   .device = "cpu",
                                   .lanes = (uint32_t)o.lanes,
-                                  .threads = 1};
+                                  .threads = (uint32_t)o.threads};
     struct xi_run_request request = {.inputs = &input,
                                      .n_inputs = 1,
                                      .want = input.kind == XI_PART_BYTES ? XI_ANSWER_JSON

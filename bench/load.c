@@ -1,10 +1,17 @@
 /* load.c: a cheap HTTP/1.1 load generator: one thread, epoll, fixed requests, keep-alive.
  *
  *   load --to 127.0.0.1:9470|unix:/path --path /v1/infer/x [--body FILE] [--header 'A: b']…
- *        [--connections 4] [--seconds 5] [--warm 0.5]
+ *        [--connections 4] [--seconds 5] [--warm 0.5] [--rate 100] [--expect HEX]… [--record FILE]
  *
- * Prints one JSON line: requests, errors (any status but 200, any short answer), seconds, rate,
- * p50/p90/p99/p99.9 in µs, bytes_out, and cpu_us, the generator's own. */
+ * Without --rate each connection asks anew when it was answered. With it, requests are due at equal
+ * intervals whatever the answers do, and a latency counts from when its request was due: a server
+ * that stalls is charged for what should have come meanwhile.
+ *
+ * --expect says how a right answer ends; several may be given. An answer that ends otherwise is an
+ * error. --record writes each request as a struct sample, for figures over stretches of time.
+ *
+ * Prints one JSON line: requests, errors (any status but 200, any short or wrong answer), by status
+ * and by expectation, seconds, rate, p50/p90/p99/p99.9 in µs, and cpu_us, the generator's own. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -18,16 +25,32 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 
 enum { CONNECTIONS_MAX = 1024, SAMPLES_MAX = 4000000, HEAD_MAX = 8192 };
+enum { EXPECTED_MAX = 8, EXPECTED_BYTES = 64, NOT_EXPECTED = 255 };
+
+struct expected {
+    uint8_t bytes[EXPECTED_BYTES];
+    size_t n;
+};
 
 struct options {
-    const char *to, *path, *body_file, *headers[16];
-    int n_headers, connections;
-    double seconds, warm_seconds;
+    const char *to, *path, *body_file, *headers[16], *record;
+    int n_headers, connections, n_expected;
+    struct expected expected[EXPECTED_MAX];
+    double seconds, warm_seconds, rate;
+};
+
+/* One request, as --record writes it. */
+struct sample {
+    uint64_t due_ns; /* CLOCK_MONOTONIC */
+    uint32_t latency_ns;
+    uint16_t status;   /* 0: the connection broke */
+    uint16_t expected; /* which one it ended in; NOT_EXPECTED: none */
 };
 
 struct connection {
@@ -36,6 +59,9 @@ struct connection {
     size_t head_len, body_left;
     char head[HEAD_MAX];
     int in_body, status;
+    int idle;
+    uint8_t tail[EXPECTED_BYTES]; /* the last bytes of the body so far */
+    size_t tail_len;
     uint64_t started_ns;
 };
 
@@ -44,15 +70,26 @@ struct run {
     char *request;
     size_t request_bytes;
     struct connection *connections;
-    uint32_t *samples_ns; /* up to 4.29 s each */
-    size_t n_samples, errors;
+    struct sample *samples;
+    size_t n_samples;
     int epoll_fd, counting;
+    uint64_t next_due_ns, interval_ns; /* 0: as fast as answers come */
 };
 
 static void die(const char *what)
 {
     (void)fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
     exit(1);
+}
+
+static void add_expected(struct options *o, const char *hex)
+{
+    struct expected *e = &o->expected[o->n_expected++];
+
+    for (; hex[0] != '\0' && hex[1] != '\0' && e->n < EXPECTED_BYTES; hex += 2) {
+        char two[3] = {hex[0], hex[1], '\0'};
+        e->bytes[e->n++] = (uint8_t)strtoul(two, NULL, 16);
+    }
 }
 
 static void parse_args(struct options *o, int argc, char **argv)
@@ -75,6 +112,12 @@ static void parse_args(struct options *o, int argc, char **argv)
             o->seconds = strtod(v, NULL);
         else if (strcmp(k, "--warm") == 0)
             o->warm_seconds = strtod(v, NULL);
+        else if (strcmp(k, "--rate") == 0)
+            o->rate = strtod(v, NULL);
+        else if (strcmp(k, "--record") == 0)
+            o->record = v;
+        else if (strcmp(k, "--expect") == 0 && o->n_expected < EXPECTED_MAX)
+            add_expected(o, v);
     }
     if (o->connections < 1 || o->connections > CONNECTIONS_MAX)
         o->connections = 1;
@@ -153,38 +196,73 @@ static void open_connection(struct run *r, struct connection *c)
         die("epoll");
 }
 
-static void begin(struct run *r, struct connection *c);
+static void begin(struct run *r, struct connection *c, uint64_t due_ns);
+
+static uint16_t which_expected(const struct run *r, const struct connection *c)
+{
+    if (r->o.n_expected == 0)
+        return 0;
+    for (int i = 0; i < r->o.n_expected; i++) {
+        const struct expected *e = &r->o.expected[i];
+        if (c->tail_len >= e->n && memcmp(c->tail + c->tail_len - e->n, e->bytes, e->n) == 0)
+            return (uint16_t)i;
+    }
+    return NOT_EXPECTED;
+}
 
 static void finish(struct run *r, struct connection *c)
 {
-    if (r->counting) {
-        uint64_t ns = xi_now_ns() - c->started_ns;
-        if (c->status != 200)
-            r->errors++;
-        else if (r->n_samples < SAMPLES_MAX)
-            r->samples_ns[r->n_samples++] = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns;
-    }
-    begin(r, c);
+    uint64_t now = xi_now_ns(), ns = now - c->started_ns;
+
+    if (r->counting && r->n_samples < SAMPLES_MAX)
+        r->samples[r->n_samples++] =
+            (struct sample){.due_ns = c->started_ns,
+                            .latency_ns = ns > UINT32_MAX ? UINT32_MAX : (uint32_t)ns,
+                            .status = (uint16_t)c->status,
+                            .expected = c->status == 200 ? which_expected(r, c) : NOT_EXPECTED};
+    if (r->interval_ns == 0)
+        begin(r, c, now);
+    else
+        c->idle = 1;
+}
+
+/* The other side went away: counted, and a new connection takes its place. */
+static void broke(struct run *r, struct connection *c)
+{
+    (void)close(c->fd);
+    c->status = 0;
+    open_connection(r, c);
+    finish(r, c);
 }
 
 static void send_more(struct run *r, struct connection *c)
 {
-    while (c->sent < r->request_bytes) {
-        ssize_t n = write(c->fd, r->request + c->sent, r->request_bytes - c->sent);
+    while (!c->idle && c->sent < r->request_bytes) {
+        ssize_t n = send(c->fd, r->request + c->sent, r->request_bytes - c->sent, MSG_NOSIGNAL);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0)
-            die("write");
+            return; /* reading tells */
         c->sent += (size_t)n;
     }
 }
 
-static void begin(struct run *r, struct connection *c)
+static void begin(struct run *r, struct connection *c, uint64_t due_ns)
 {
-    c->sent = c->head_len = c->body_left = 0;
-    c->in_body = 0;
-    c->started_ns = xi_now_ns();
+    c->sent = c->head_len = c->body_left = c->tail_len = 0;
+    c->in_body = c->idle = 0;
+    c->started_ns = due_ns;
     send_more(r, c);
+}
+
+static void keep_tail(struct connection *c, const char *data, size_t n)
+{
+    size_t from = n > EXPECTED_BYTES ? n - EXPECTED_BYTES : 0, add = n - from;
+    size_t keep = c->tail_len + add > EXPECTED_BYTES ? EXPECTED_BYTES - add : c->tail_len;
+
+    memmove(c->tail, c->tail + c->tail_len - keep, keep);
+    memcpy(c->tail + keep, data + from, add);
+    c->tail_len = keep + add;
 }
 
 /* The head is complete at `end`: status, length, and what of the body came with it. */
@@ -198,6 +276,7 @@ static void parse_head(struct connection *c, char *end)
     size_t body = length ? strtoul(length + 15, NULL, 10) : 0;
     c->body_left = body > have ? body - have : 0;
     c->in_body = 1;
+    keep_tail(c, end + 4, have);
 }
 
 static int receive_head(struct connection *c, const char *data, size_t n)
@@ -213,6 +292,7 @@ static int receive_head(struct connection *c, const char *data, size_t n)
     parse_head(c, end);
     size_t beyond = n - take; /* the rest of a large first read */
     c->body_left -= beyond < c->body_left ? beyond : c->body_left;
+    keep_tail(c, data + take, beyond);
     return 1;
 }
 
@@ -225,29 +305,56 @@ static void receive(struct run *r, struct connection *c)
         if (n < 0 && errno == EAGAIN)
             return;
         if (n <= 0) {
-            errno = n == 0 ? ECONNRESET : errno;
-            die("read");
+            broke(r, c);
+            return;
         }
-        if (c->in_body)
+        if (c->in_body) {
             c->body_left -= (size_t)n < c->body_left ? (size_t)n : c->body_left;
-        else if (!receive_head(c, buf, (size_t)n))
+            keep_tail(c, buf, (size_t)n);
+        } else if (!receive_head(c, buf, (size_t)n)) {
             continue;
+        }
         if (c->body_left == 0)
             finish(r, c);
     }
 }
 
+static struct connection *idle_one(struct run *r)
+{
+    for (int i = 0; i < r->o.connections; i++)
+        if (r->connections[i].idle)
+            return &r->connections[i];
+    return NULL;
+}
+
+/* Begins what is due; what finds no connection stays due. Returns how long to sleep. */
+static uint64_t begin_due(struct run *r, uint64_t now)
+{
+    struct connection *c;
+
+    if (r->interval_ns == 0)
+        return 10000000u;
+    while (r->next_due_ns <= now && (c = idle_one(r)) != NULL) {
+        begin(r, c, r->next_due_ns);
+        r->next_due_ns += r->interval_ns;
+    }
+    return r->next_due_ns > now ? r->next_due_ns - now : 1000000u;
+}
+
 static void loop_until(struct run *r, uint64_t end_ns)
 {
     struct epoll_event events[64];
+    uint64_t now;
 
-    while (xi_now_ns() < end_ns) {
-        int n = epoll_wait(r->epoll_fd, events, 64, 10);
+    while ((now = xi_now_ns()) < end_ns) {
+        uint64_t ns = begin_due(r, now);
+        struct timespec wait = {.tv_nsec = (long)(ns < 10000000u ? ns : 10000000u)};
+        int n = epoll_pwait2(r->epoll_fd, events, 64, &wait, NULL);
         for (int i = 0; i < n; i++) {
             struct connection *c = events[i].data.ptr;
             if (events[i].events & EPOLLOUT)
                 send_more(r, c);
-            if (events[i].events & EPOLLIN)
+            if (events[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 receive(r, c);
         }
     }
@@ -269,20 +376,78 @@ static int ascending(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static double quantile_us(const struct run *r, double q)
+static void write_record(const struct run *r)
 {
-    return r->n_samples ? r->samples_ns[(size_t)((double)(r->n_samples - 1) * q)] / 1e3 : 0;
+    FILE *f = r->o.record ? fopen(r->o.record, "wb") : NULL;
+
+    if (r->o.record == NULL)
+        return;
+    if (f == NULL || fwrite(r->samples, sizeof *r->samples, r->n_samples, f) != r->n_samples ||
+        fclose(f) != 0)
+        die(r->o.record);
+}
+
+static void print_counts(const struct run *r)
+{
+    size_t by_status[600] = {0}, by_expected[EXPECTED_MAX] = {0};
+
+    for (size_t i = 0; i < r->n_samples; i++) {
+        by_status[r->samples[i].status % 600]++;
+        if (r->samples[i].expected < EXPECTED_MAX)
+            by_expected[r->samples[i].expected]++;
+    }
+    (void)printf(",\"status\":{");
+    for (int i = 0, any = 0; i < 600; i++)
+        if (by_status[i] > 0)
+            (void)printf("%s\"%d\":%zu", any++ ? "," : "", i, by_status[i]);
+    (void)printf("},\"expected\":[");
+    for (int i = 0; i < r->o.n_expected; i++)
+        (void)printf("%s%zu", i ? "," : "", by_expected[i]);
+    (void)printf("]");
+}
+
+static double quantile_us(const uint32_t *sorted, size_t n, double q)
+{
+    return n ? sorted[(size_t)((double)(n - 1) * q)] / 1e3 : 0;
 }
 
 static void report(struct run *r, double seconds, uint64_t cpu)
 {
-    qsort(r->samples_ns, r->n_samples, sizeof *r->samples_ns, ascending);
-    (void)printf(
-        "{\"requests\":%zu,\"errors\":%zu,\"seconds\":%.3f,\"rate\":%.1f,\"p50_us\":%.2f,"
-        "\"p90_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,\"request_bytes\":%zu,\"cpu_us\":%llu}\n",
-        r->n_samples, r->errors, seconds, (double)r->n_samples / seconds, quantile_us(r, 0.5),
-        quantile_us(r, 0.9), quantile_us(r, 0.99), quantile_us(r, 0.999), r->request_bytes,
-        (unsigned long long)cpu);
+    uint32_t *good = malloc((r->n_samples + 1) * sizeof *good);
+    size_t n = 0;
+
+    if (good == NULL)
+        die("memory");
+    for (size_t i = 0; i < r->n_samples; i++)
+        if (r->samples[i].expected != NOT_EXPECTED)
+            good[n++] = r->samples[i].latency_ns;
+    qsort(good, n, sizeof *good, ascending);
+    (void)printf("{\"requests\":%zu,\"errors\":%zu,\"seconds\":%.3f,\"rate\":%.1f,"
+                 "\"p50_us\":%.2f,\"p90_us\":%.2f,\"p99_us\":%.2f,\"p999_us\":%.2f,"
+                 "\"request_bytes\":%zu,\"cpu_us\":%llu",
+                 n, r->n_samples - n, seconds, (double)n / seconds, quantile_us(good, n, 0.5),
+                 quantile_us(good, n, 0.9), quantile_us(good, n, 0.99), quantile_us(good, n, 0.999),
+                 r->request_bytes, (unsigned long long)cpu);
+    print_counts(r);
+    (void)printf("}\n");
+    free(good);
+}
+
+static void start(struct run *r)
+{
+    r->samples = malloc(SAMPLES_MAX * sizeof *r->samples);
+    r->connections = calloc((size_t)r->o.connections, sizeof *r->connections);
+    if (r->connections == NULL || r->samples == NULL)
+        die("memory");
+    r->interval_ns = r->o.rate > 0 ? (uint64_t)(1e9 / r->o.rate) : 0;
+    r->next_due_ns = xi_now_ns();
+    for (int i = 0; i < r->o.connections; i++) {
+        open_connection(r, &r->connections[i]);
+        if (r->interval_ns == 0)
+            begin(r, &r->connections[i], xi_now_ns());
+        else
+            r->connections[i].idle = 1;
+    }
 }
 
 int main(int argc, char **argv)
@@ -291,18 +456,12 @@ int main(int argc, char **argv)
 
     parse_args(&r.o, argc, argv);
     build_request(&r);
-    r.connections = calloc((size_t)r.o.connections, sizeof *r.connections);
-    r.samples_ns = malloc(SAMPLES_MAX * sizeof *r.samples_ns);
-    if (r.connections == NULL || r.samples_ns == NULL)
-        die("memory");
-    for (int i = 0; i < r.o.connections; i++) {
-        open_connection(&r, &r.connections[i]);
-        begin(&r, &r.connections[i]);
-    }
+    start(&r);
     loop_until(&r, xi_now_ns() + (uint64_t)(r.o.warm_seconds * 1e9));
     r.counting = 1;
-    uint64_t start = xi_now_ns(), cpu = cpu_us();
-    loop_until(&r, start + (uint64_t)(r.o.seconds * 1e9));
-    report(&r, (double)(xi_now_ns() - start) / 1e9, cpu_us() - cpu);
+    uint64_t began = xi_now_ns(), cpu = cpu_us();
+    loop_until(&r, began + (uint64_t)(r.o.seconds * 1e9));
+    report(&r, (double)(xi_now_ns() - began) / 1e9, cpu_us() - cpu);
+    write_record(&r);
     return 0;
 }

@@ -3,6 +3,7 @@ import json
 import os
 import platform
 import statistics
+import struct
 import subprocess
 import sys
 
@@ -78,21 +79,76 @@ class Meter:
         return sum(schedstat_us(p) - s for p, s in zip(self.pids, self.start))
 
 
-def load(to, path, body=None, headers=(), connections=4, seconds=5.0, warm=0.3):
+def load_command(to, path, body=None, headers=(), connections=4, seconds=5.0, warm=0.3, rate=0.0,
+                 expect=(), record=None):
     command = [tool("load"), "--to", to, "--path", path, "--connections", str(connections),
-               "--seconds", str(seconds), "--warm", str(warm)]
-    if body:
-        command += ["--body", body]
+               "--seconds", str(seconds), "--warm", str(warm), "--rate", str(rate)]
+    for flag, value in (("--body", body), ("--record", record)):
+        command += [flag, value] if value else []
     for h in headers:
         command += ["--header", h]
-    done = subprocess.run(command, capture_output=True, text=True, check=False,
-                          timeout=seconds * 3 + 60)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr)
-    result = json.loads(done.stdout)
+    for e in expect:
+        command += ["--expect", e]
+    return command
+
+
+def load(to, path, *args, **kw):
+    """Loads to the end; any error of the load or of an answer is one of the benchmark."""
+    with Load(to, path, *args, **kw) as running:
+        result = running.result()
     if result["errors"] or not result["requests"]:
         raise RuntimeError("load on %s: %s" % (path, result))
     return result
+
+
+class Load:
+    """The load generator beside what a benchmark does. Ends with its with block."""
+
+    def __init__(self, *args, **kw):
+        self.seconds = kw.get("seconds", 5.0)
+        self.process = subprocess.Popen(load_command(*args, **kw), stdout=subprocess.PIPE,
+                                        stderr=subprocess.PIPE, text=True)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.communicate()
+
+    def result(self):
+        """Waits for its end."""
+        out, err = self.process.communicate(timeout=self.seconds * 3 + 60)
+        if self.process.returncode != 0:
+            raise RuntimeError(err)
+        return json.loads(out)
+
+
+class Samples:
+    """What --record wrote: each request's due time, latency, status and how its answer ended."""
+
+    def __init__(self, path):
+        with open(path, "rb") as f:
+            self.all = list(struct.iter_unpack("<QIHH", f.read()))
+
+    def bad(self):
+        return [s for s in self.all if s[3] == 255]
+
+    def split(self, windows):
+        """Latencies of right answers, in µs: those due inside any window (ns, sorted), the others."""
+        inside, outside, at = [], [], 0
+        for due, latency, _, expected in sorted(self.all):
+            while at < len(windows) and windows[at][1] <= due:
+                at += 1
+            within = at < len(windows) and windows[at][0] <= due
+            if expected != 255:
+                (inside if within else outside).append(latency / 1000)
+        return inside, outside
+
+
+def quantile(values, q):
+    return sorted(values)[int((len(values) - 1) * q)] if values else float("nan")
 
 
 def run_tool(name, *args, timeout=120):

@@ -28,6 +28,7 @@ static const struct {
     {"hang", XREF_HANG, NO_VALUE, 0},
     {"stop", XREF_STOP, NO_VALUE, 0},
     {"leak", XREF_LEAK, NUMBER, (int64_t)1 << 36},
+    {"exhaust", XREF_EXHAUST, NUMBER, (int64_t)1 << 36},
     {"fail", XREF_FAIL, CODE, 0},
     {"wrong", XREF_WRONG, NO_VALUE, 0},
     {"print", XREF_PRINT, NUMBER, (int64_t)1 << 36},
@@ -212,6 +213,20 @@ static void leak(int64_t bytes)
         touch(lost, bytes);
 }
 
+/* 0 when not even so much exhausts this process. What was had stays lost. */
+static int exhaust(int64_t bytes)
+{
+    const int64_t step = 1 << 20;
+
+    for (; bytes > 0; bytes -= step) {
+        void *volatile lost = malloc((size_t)step);
+        if (lost == NULL)
+            return 1;
+        touch(lost, step);
+    }
+    return 0;
+}
+
 static void print(int64_t bytes)
 {
     char block[4096];
@@ -289,6 +304,11 @@ static int trouble(const struct xref_fault *f, uint64_t run, atomic_int *cancell
         break;
     case XREF_LEAK:
         leak(f->amount);
+        break;
+    case XREF_EXHAUST:
+        if (exhaust(f->amount))
+            return xref_fail(err, XI_ENGINE_NO_MEMORY, "run %llu found no more memory",
+                             (unsigned long long)run);
         break;
     case XREF_FAIL:
         return xref_fail(err, (int)f->amount, "the model's fault knob fails run %llu",

@@ -56,6 +56,7 @@ enum xref_fault_kind {
     XREF_HANG,
     XREF_STOP,
     XREF_LEAK,
+    XREF_EXHAUST,
     XREF_FAIL,
     XREF_WRONG,
     XREF_PRINT,

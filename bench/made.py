@@ -1,0 +1,39 @@
+"""Models made for the benchmarks: real work for a real engine, and an output that says which it was."""
+import os
+import struct
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "tools"))
+
+from make_onnx import FLOAT, inputs, message, model, node, number, outputs, tensor, text  # noqa: E402
+
+
+def pattern(name, dims):
+    """A constant of small numbers that no engine can fold away."""
+    n = 1
+    for d in dims:
+        n *= d
+    period = struct.pack("<1021f", *[((i * 37) % 1021 - 510) / 51000 for i in range(1021)])
+    raw = (period * (n // 1021 + 1))[:4 * n]
+    return message(5, *[number(1, d) for d in dims], number(2, FLOAT), text(8, name), message(9, raw))
+
+
+def network(width, depth, rows, mark, batch=None):
+    """x [1,width] (or [batch,1,width]) is spread over `rows` rows, which go through `depth` square
+    layers; y [rows,4] ends in `mark` four times, so an answer shows which network gave it."""
+    lead = [] if batch is None else [batch]
+    graph, at = [node("Add", ["x", "spread"], ["r"]), pattern("spread", [rows, width])], "r"
+    for i in range(depth):
+        graph += [node("MatMul", [at, "w%d" % i], ["m%d" % i]), node("Tanh", ["m%d" % i], ["t%d" % i]),
+                  pattern("w%d" % i, [width, width])]
+        at = "t%d" % i
+    # The mark is added to what the network says, scaled to nothing.
+    graph += [node("MatMul", [at, "last"], ["four"]), pattern("last", [width, 4]),
+              node("Mul", ["four", "tiny"], ["small"]), tensor("tiny", [], [1e-30]),
+              node("Add", ["small", "mark"], ["y"]), tensor("mark", [], [mark])]
+    return model(*graph, inputs(("x", FLOAT, lead + [1, width])), outputs(("y", FLOAT, lead + [rows, 4])))
+
+
+def marked(mark):
+    """How a raw answer of such a network ends, as bench/load's --expect takes it."""
+    return struct.pack("<4f", *[mark] * 4).hex()
