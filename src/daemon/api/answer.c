@@ -107,6 +107,17 @@ void xi_answer_body(struct xi_exchange *x, int status, const char *type)
     xi_answer_pieces(x, status, type);
 }
 
+/* The id of a route has ended; who took its place? */
+static void add_successor(struct xi_exchange *x)
+{
+    const char *id = xi_sessions_successor(x->server->service->sessions, x->param);
+
+    if (id == NULL || x->body.failed || x->body.len == 0)
+        return;
+    x->body.len--; /* the closing brace */
+    xi_str_printf(&x->body, ",\"successor\":\"%s\"}", id);
+}
+
 void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err)
 {
     if (x->streaming) { /* the status is long out: the problem is the last event */
@@ -118,6 +129,8 @@ void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err)
     }
     xi_str_fini(&x->body);
     xi_problem_json(&x->body, err);
+    if (err->rc == XI_EGONE && x->param[0] != '\0')
+        add_successor(x);
     xi_problem_headers(&x->extra, err->rc, x->retry_after_s);
     x->n_pieces = 0;
     xi_answer_add(x, xi_str_text(&x->body), x->body.len);

@@ -52,17 +52,37 @@ static void give_slot(struct xi_exchange *x)
     xi_body_welcome(x);
 }
 
-static void wait_for_slot(struct xi_exchange *x)
+unsigned xi_body_waiting(const struct xi_http_server *server)
+{
+    const struct xi_exchange *x;
+    unsigned n = 0;
+
+    for (x = server->waiting; x != NULL; x = x->wait_next)
+        n++;
+    return n;
+}
+
+void xi_body_wait(struct xi_exchange *x, int (*retry)(struct xi_exchange *x, uint64_t now_ns),
+                  unsigned ms)
 {
     struct xi_http_server *server = x->server;
 
     x->waiting = 1;
     x->stream.paused = 1;
-    x->wait_until_ns = xi_now_ns() + server->config.slot_wait_ms * 1000000ull;
+    x->wait_retry = retry;
+    x->wait_until_ns = xi_now_ns() + ms * 1000000ull;
     x->wait_next = server->waiting;
     server->waiting = x;
     xi_server_wait(server);
 }
+
+void xi_body_wait_over(struct xi_exchange *x)
+{
+    x->waiting = 0;
+    x->stream.paused = 0;
+}
+
+static int retry_slot(struct xi_exchange *x, uint64_t now_ns);
 
 void xi_body_slot(struct xi_exchange *x, uint64_t pad)
 {
@@ -79,13 +99,12 @@ void xi_body_slot(struct xi_exchange *x, uint64_t pad)
     if (rc == XI_OK)
         give_slot(x);
     else if (rc == XI_EAGAIN)
-        wait_for_slot(x);
+        xi_body_wait(x, retry_slot, x->server->config.slot_wait_ms);
     else
         fail(x, &err);
 }
 
-/* 1 when it no longer waits. */
-static int retry_one(struct xi_exchange *x, uint64_t now_ns)
+static int retry_slot(struct xi_exchange *x, uint64_t now_ns)
 {
     struct xi_err err;
     enum xi_rc rc =
@@ -93,8 +112,7 @@ static int retry_one(struct xi_exchange *x, uint64_t now_ns)
 
     if (rc == XI_EAGAIN && now_ns < x->wait_until_ns)
         return 0;
-    x->waiting = 0;
-    x->stream.paused = 0;
+    xi_body_wait_over(x);
     if (rc == XI_OK)
         give_slot(x);
     else
@@ -115,8 +133,8 @@ unsigned xi_body_retry(struct xi_http_server *server)
         next = x->wait_next;
         if (!x->waiting || c == NULL)
             continue;
-        if (retry_one(x, now)) {
-            if (c->x == x)
+        if (x->wait_retry(x, now)) {
+            if (c->x == x && !x->waiting) /* it may wait for the next thing */
                 xi_conn_resume(c);
             continue;
         }

@@ -37,7 +37,8 @@ struct xi_exchange {
     uint64_t pad;
     struct xi_slot *larger; /* while a chunked body moves to it */
     struct xi_work growth;
-    int waiting; /* for a slot, in the server's list */
+    int waiting; /* for a slot or a session, in the server's list */
+    int (*wait_retry)(struct xi_exchange *x, uint64_t now_ns);
     uint64_t wait_bytes, wait_until_ns;
     struct xi_exchange *wait_next;
 
@@ -79,7 +80,14 @@ void xi_body_text(struct xi_exchange *x);
 void xi_body_slot(struct xi_exchange *x, uint64_t pad);
 /* Tells a client that waits for 100 Continue to go on. */
 void xi_body_welcome(struct xi_exchange *x);
-/* Tries again for those that wait for a slot. Returns how many still wait. */
+/* Pauses the body and asks retry every few milliseconds until it returns 1, having called
+ * xi_body_wait_over and gone on or answered; the stream's body must not be empty. ms is kept in
+ * wait_until_ns, which retry heeds. */
+void xi_body_wait(struct xi_exchange *x, int (*retry)(struct xi_exchange *x, uint64_t now_ns),
+                  unsigned ms);
+void xi_body_wait_over(struct xi_exchange *x);
+unsigned xi_body_waiting(const struct xi_http_server *server);
+/* Tries again for those that wait for a slot or a session. Returns how many still wait. */
 unsigned xi_body_retry(struct xi_http_server *server);
 void xi_body_forget(struct xi_exchange *x);
 uint8_t *xi_body_data(const struct xi_exchange *x); /* NULL when empty */

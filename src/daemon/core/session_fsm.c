@@ -186,6 +186,53 @@ static uint32_t unload(struct xi_session_fsm *fsm, const struct xi_fsm_input *in
     return acts;
 }
 
+static uint32_t wake(struct xi_session_fsm *fsm)
+{
+    uint32_t acts = XI_ACT_HOLD_QUEUE;
+
+    /* A start under way goes on with the variant it is for. */
+    if (!fsm->proven && fsm->phase != XI_PHASE_STARTING)
+        acts |= XI_ACT_FIRST_VARIANT;
+    fsm->state = XI_SESSION_LOADING;
+    return fsm->phase == XI_PHASE_NONE ? acts | spawn(fsm) : acts;
+}
+
+static uint32_t in_idle(struct xi_session_fsm *fsm, const struct xi_fsm_input *in)
+{
+    switch (in->event) {
+    case XI_EV_LOAD:
+        return wake(fsm);
+    case XI_EV_SPAWN_OK:
+        if (fsm->phase != XI_PHASE_STARTING)
+            return 0;
+        fsm->phase = XI_PHASE_STOPPING;
+        return XI_ACT_STOP_HOST;
+    case XI_EV_SPAWN_FAILED:
+    case XI_EV_EXITED:
+        fsm->phase = XI_PHASE_NONE;
+        return 0;
+    default:
+        return 0;
+    }
+}
+
+/* Also of a session that was never loaded: it begins its life IDLE. */
+static uint32_t park(struct xi_session_fsm *fsm)
+{
+    int loading = fsm->state == XI_SESSION_LOADING || fsm->state == XI_SESSION_WARMING;
+    uint32_t acts = XI_ACT_STOP_TIMERS | XI_ACT_HOLD_QUEUE | (loading ? XI_ACT_NOTIFY_FAILED : 0u);
+
+    if (!loading && fsm->state != XI_SESSION_READY)
+        return 0;
+    fsm->state = XI_SESSION_IDLE;
+    if (fsm->phase == XI_PHASE_BACKOFF)
+        fsm->phase = XI_PHASE_NONE;
+    if (fsm->phase != XI_PHASE_LOADING && fsm->phase != XI_PHASE_UP)
+        return acts;
+    fsm->phase = XI_PHASE_STOPPING;
+    return acts | XI_ACT_STOP_HOST;
+}
+
 uint32_t xi_fsm_feed(struct xi_session_fsm *fsm, const struct xi_fsm_input *input)
 {
     if (fsm->state == XI_SESSION_GONE)
@@ -197,6 +244,8 @@ uint32_t xi_fsm_feed(struct xi_session_fsm *fsm, const struct xi_fsm_input *inpu
     }
     if (input->event == XI_EV_UNLOAD)
         return fsm->state == XI_SESSION_DRAINING ? 0 : unload(fsm, input);
+    if (input->event == XI_EV_PARK)
+        return park(fsm);
     switch (fsm->state) {
     case XI_SESSION_LOADING:
     case XI_SESSION_WARMING:
@@ -207,6 +256,8 @@ uint32_t xi_fsm_feed(struct xi_session_fsm *fsm, const struct xi_fsm_input *inpu
         return in_draining(fsm, input);
     case XI_SESSION_FAILED:
         return in_failed(fsm, input);
+    case XI_SESSION_IDLE:
+        return in_idle(fsm, input);
     case XI_SESSION_GONE:
         break;
     }

@@ -31,7 +31,7 @@ struct xi_session_fsm {
 };
 
 enum xi_fsm_event {
-    XI_EV_LOAD = 0, /* a new session, or a FAILED one tried again */
+    XI_EV_LOAD = 0, /* a new session, a FAILED one tried again, or an IDLE one woken */
     XI_EV_SPAWN_OK,
     XI_EV_SPAWN_FAILED,
     XI_EV_PROGRESS, /* the model is read; warm-up or golden began */
@@ -44,6 +44,7 @@ enum xi_fsm_event {
     XI_EV_UNLOAD,
     XI_EV_DRAINED, /* the last request finished */
     XI_EV_DRAIN_TIMEOUT,
+    XI_EV_PARK, /* give the host back and stay as IDLE; LOAD wakes it again */
     XI_EV_COUNT
 };
 

@@ -42,7 +42,7 @@ struct explorer {
     struct node *nodes;
     uint32_t *table;
     uint32_t n, transitions;
-    uint32_t per_event[XI_EV_COUNT], per_action[32], per_state[6];
+    uint32_t per_event[XI_EV_COUNT], per_action[32], per_state[7];
     uint32_t left_out; /* the action that is dropped */
     const char *broken;
     struct xi_fsm_input in;
@@ -168,6 +168,10 @@ static void check_world(struct explorer *x, const struct world *w)
         EXPECT(w->busy == 0 && w->mode == MODE_FAILED && w->loaders == 0);
         EXPECT(w->timer == TIMER_NONE && !w->spawning);
     }
+    if (w->state == XI_SESSION_IDLE) {
+        EXPECT(w->mode == MODE_HELD && w->loaders == 0 && w->timer == TIMER_NONE);
+        EXPECT(w->phase == XI_PHASE_NONE || w->spawning || w->told_to_end);
+    }
     if (w->state == XI_SESSION_DRAINING) {
         EXPECT(w->loaders == 0 && w->crashes <= CRASH_LIMIT);
         EXPECT(w->spawning || w->told_to_end || (w->busy > 0 && w->timer == TIMER_DRAIN));
@@ -281,13 +285,18 @@ static void callers(struct explorer *x, uint32_t from, const struct world *w)
 
     if (open && v.state != XI_SESSION_DRAINING && v.loaders < WAITERS_MAX) {
         v.loaders = (uint8_t)(v.loaders + (v.state != XI_SESSION_READY)); /* READY: at once */
-        if (v.state == XI_SESSION_FAILED || v.fresh)
+        if (v.state == XI_SESSION_FAILED || v.state == XI_SESSION_IDLE || v.fresh)
             feed_event(x, from, v, XI_EV_LOAD);
         else
             arrive(x, from, &v, XI_EV_COUNT);
     }
     v = *w;
-    if (open && v.unloaders < WAITERS_MAX) {
+    if (v.loaders == 0 || !v.fresh) { /* a lazy one begins with it */
+        v.fresh = 0;
+        feed_event(x, from, v, XI_EV_PARK);
+    }
+    if (open && w->unloaders < WAITERS_MAX) {
+        v = *w;
         v.unloaders++;
         v.fresh = 0;
         feed_event(x, from, v, XI_EV_UNLOAD);
@@ -300,7 +309,10 @@ static void requests(struct explorer *x, uint32_t from, const struct world *w)
 
     if ((v.mode == MODE_HELD || v.mode == MODE_OPEN) && v.busy < BUSY_MAX && !v.fresh) {
         v.busy++;
-        arrive(x, from, &v, XI_EV_COUNT);
+        if (v.state == XI_SESSION_IDLE)
+            feed_event(x, from, v, XI_EV_LOAD);
+        else
+            arrive(x, from, &v, XI_EV_COUNT);
     }
     v = *w;
     if (v.busy > 0) { /* answered, or expired in the queue */
@@ -451,7 +463,7 @@ static void every_order_keeps_the_rules(void **state)
         assert_true(x.per_event[i] > 0);
     for (i = 0; (1u << i) <= XI_ACT_FREE; i++)
         assert_true(x.per_action[i] > 0);
-    for (i = 0; i < 6; i++)
+    for (i = 0; i < 7; i++)
         assert_true(x.per_state[i] > 0);
     assert_true(x.n > 1000);
     explorer_fini(&x);

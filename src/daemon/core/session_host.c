@@ -318,7 +318,7 @@ static void on_prepared(void *ctx, const char *link_dir, const char *cache_dir,
         e->s.why = *err;
         xi_log(XI_ERROR, "session.links_failed", "id=%s why=%s", e->s.id, err->msg);
         xi_entry_feed(e, XI_EV_SPAWN_FAILED);
-    } else if (e->fsm.state == XI_SESSION_DRAINING) {
+    } else if (e->fsm.state == XI_SESSION_DRAINING || e->fsm.state == XI_SESSION_IDLE) {
         xi_entry_feed(e, XI_EV_SPAWN_FAILED); /* nobody wants the host any more */
     } else {
         (void)snprintf(e->link_dir, sizeof(e->link_dir), "%s", link_dir);
@@ -527,6 +527,9 @@ static void step(struct xi_entry *e, const struct xi_fsm_input *input)
     if (e->s.state == XI_SESSION_DRAINING || e->s.state == XI_SESSION_GONE)
         xi_names_drop_name(e->m, e);
     perform(e, acts);
+    /* A request came in the moment in which it went idle. */
+    if (e->fsm.state == XI_SESSION_IDLE && e->swap == NULL && xi_pool_busy(&e->s))
+        xi_entry_feed(e, XI_EV_LOAD);
 }
 
 /* Events that come while another one is served wait until its actions are done. */

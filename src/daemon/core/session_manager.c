@@ -12,7 +12,7 @@
 const char *xi_session_state_name(enum xi_session_state s)
 {
     static const char *const names[] = {"LOADING",  "WARMING", "READY",
-                                        "DRAINING", "GONE",    "FAILED"};
+                                        "DRAINING", "GONE",    "FAILED", "IDLE"};
 
     return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : "UNKNOWN";
 }
@@ -116,14 +116,20 @@ void xi_session_put(struct xi_session *s)
 
 /* ---- load ---- */
 
+/* All that a load can ask for, once it is spelled out by normalise. */
 static int same_load(const struct xi_entry *e, const char *digest, const struct xi_load_options *o)
 {
     const struct xi_load_options *has = &e->s.options;
 
     return strcmp(e->s.digest, digest) == 0 && strcmp(has->device, o->device) == 0 &&
            strcmp(has->precision, o->precision) == 0 && strcmp(has->variant, o->variant) == 0 &&
-           has->instances == o->instances && has->threads == o->threads &&
-           has->priority == o->priority && has->golden == o->golden;
+           strcmp(has->max_shape, o->max_shape) == 0 && has->instances == o->instances &&
+           has->threads == o->threads && has->priority == o->priority &&
+           has->golden == o->golden && has->max_batch == o->max_batch &&
+           has->max_delay_us == o->max_delay_us && has->isolation == o->isolation &&
+           has->pinned == o->pinned && has->lazy == o->lazy &&
+           has->keep_alive_s == o->keep_alive_s && has->sequence_idle_s == o->sequence_idle_s &&
+           has->cache_bytes == o->cache_bytes;
 }
 
 /* Options as they are compared and kept: what was left out is spelled out. */
@@ -166,7 +172,7 @@ static enum xi_rc taken(const struct xi_entry *other, const char *name, struct x
 /* Somebody asks again for what is here already. */
 static enum xi_rc again(struct xi_entry *e, xi_session_cb cb, void *ctx, struct xi_err *err)
 {
-    if (e->s.state == XI_SESSION_READY) {
+    if (e->s.state == XI_SESSION_READY || (e->s.state == XI_SESSION_IDLE && e->s.options.lazy)) {
         if (cb != NULL)
             cb(ctx, &e->s, NULL);
         return XI_OK;
@@ -177,7 +183,7 @@ static enum xi_rc again(struct xi_entry *e, xi_session_cb cb, void *ctx, struct 
         if (rc != XI_OK)
             return rc;
     }
-    if (e->s.state == XI_SESSION_FAILED)
+    if (e->s.state == XI_SESSION_FAILED || e->s.state == XI_SESSION_IDLE)
         xi_entry_feed(e, XI_EV_LOAD);
     return XI_OK;
 }
@@ -250,10 +256,14 @@ static enum xi_rc entry_new(struct xi_sessions *m, const char *id, const char *d
     if (rc != XI_OK)
         goto out;
     xi_fsm_init(&e->fsm, m->config.crash_limit);
+    rc = xi_names_add(m, e, err);
+    if (rc != XI_OK) {
+        xi_pool_detach(&e->s);
+        goto out;
+    }
     (void)uv_timer_init(m->loop, &e->timer);
     e->timer.data = e;
     append(m, e);
-    xi_names_add(m, e);
     *ret = e;
     return XI_OK;
 out:
@@ -268,7 +278,8 @@ static enum xi_rc claim_name(struct xi_sessions *m, const char *digest,
                              const struct xi_load_options *options, struct xi_entry **ret_same,
                              struct xi_err *err)
 {
-    struct xi_entry *other = xi_names_twin(m, options->tenant, options->name);
+    const struct xi_named *name = xi_names_twin(m, options->tenant, options->name);
+    struct xi_entry *other = name != NULL ? name->targets[0].entry : NULL;
 
     *ret_same = NULL;
     if (other == NULL)
@@ -313,6 +324,12 @@ enum xi_rc xi_sessions_load(struct xi_sessions *m, const char *id, const char *d
     xi_log(XI_INFO, "session.load", "id=%s name=%s version=%s tenant=%s lanes=%u", e->s.id,
            e->s.name, e->s.version, e->s.tenant, e->s.lane_count);
     *ret = &e->s;
+    if (o.lazy) { /* the first request loads it */
+        xi_entry_feed(e, XI_EV_PARK);
+        if (cb != NULL)
+            cb(ctx, &e->s, NULL);
+        return XI_OK;
+    }
     if (cb != NULL) {
         rc = xi_waiters_add(&e->loaders, cb, ctx, err);
         if (rc != XI_OK) {
@@ -353,7 +370,7 @@ static enum xi_rc not_found(struct xi_sessions *m, const char *tenant, const cha
     size_t n = 0;
 
     for (e = m->first; e != NULL && n < XI_SESSIONS_MAX; e = e->next) {
-        if (e->named && (tenant == NULL || strcmp(e->s.tenant, tenant) == 0))
+        if (e->named != NULL && (tenant == NULL || strcmp(e->s.tenant, tenant) == 0))
             known[n++] = e->s.name;
     }
     known[n] = NULL;
@@ -377,8 +394,12 @@ enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const cha
         if (e == NULL && xi_ids_ended(m, name_or_id))
             return xi_fail(err, XI_EGONE, "session %s has ended", name_or_id);
     }
-    if (e == NULL)
-        e = xi_names_find(m, tenant != NULL ? tenant : "default", name_or_id);
+    if (e == NULL) {
+        const struct xi_named *name =
+            xi_names_find(m, tenant != NULL ? tenant : "default", name_or_id);
+
+        e = name != NULL && name->n > 0 ? name->targets[0].entry : NULL;
+    }
     if (e == NULL)
         return not_found(m, tenant, name_or_id, err);
     *ret = &e->s;
@@ -397,7 +418,8 @@ int xi_sessions_ready(struct xi_sessions *m, struct xi_err *why)
     const struct xi_entry *e;
 
     for (e = m->first; e != NULL; e = e->next) {
-        if (e->s.state == XI_SESSION_READY || e->s.state == XI_SESSION_DRAINING)
+        if (e->s.state == XI_SESSION_READY || e->s.state == XI_SESSION_DRAINING ||
+            e->s.state == XI_SESSION_IDLE)
             continue;
         if (e->s.state == XI_SESSION_FAILED && !e->s.desired)
             continue; /* a load that was refused; nobody counts on it */

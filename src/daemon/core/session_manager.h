@@ -21,7 +21,8 @@ enum xi_session_state {
     XI_SESSION_READY,
     XI_SESSION_DRAINING,
     XI_SESSION_GONE,
-    XI_SESSION_FAILED
+    XI_SESSION_FAILED,
+    XI_SESSION_IDLE /* installed, not loaded: the first request (or a lease) loads it */
 };
 const char *xi_session_state_name(enum xi_session_state s); /* "LOADING" */
 
@@ -80,6 +81,7 @@ struct xi_session {
     struct xi_err why; /* of FAILED, and of the last crash */
     uint32_t number;   /* on the links */
     uint32_t refs;     /* requests and callers; GONE and freed at 0 */
+    uint32_t users;    /* requests that were routed to it and are not answered yet */
 
     struct xi_tenant *owner; /* tenant as an object; lives as long as the service */
     struct xi_host *host;    /* NULL between crash and restart; its group's */
@@ -164,6 +166,45 @@ void xi_sessions_unload(struct xi_sessions *m, struct xi_session *session, xi_se
  * ENOENT names the nearest; EGONE for an id that has ended. */
 enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const char *name_or_id,
                             struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
+/* Who a request goes to: by weight where a name has several sessions (a sequence, hash not 0,
+ * sticks to one), by id where it says one. Wakes an IDLE session. Nothing is allocated. On success
+ * the caller holds a reference as a user: xi_session_leave ends it. Else, with *ret_wait set: nobody
+ * can say yet (the session is being loaded for this request, or swapped in place): ask again soon.
+ * EGONE after a swap: xi_sessions_successor names the one to ask. */
+struct xi_route_ask {
+    const char *tenant; /* NULL: an administrator's, who reaches every id */
+    const char *name_or_id;
+    uint64_t sequence; /* hash of the sequence's name; 0: none */
+};
+enum xi_rc xi_sessions_route(struct xi_sessions *m, const struct xi_route_ask *ask,
+                             struct xi_session **ret, int *ret_wait,
+                             struct xi_err *err) XI_MUST_CHECK;
+void xi_session_leave(struct xi_session *s);
+/* The id that serves in the place of an ended one; NULL: none is known. */
+const char *xi_sessions_successor(struct xi_sessions *m, const char *id);
+/* Ends the host of a READY session that nobody uses; it stays as IDLE, desired, and the next
+ * request or lease loads it again. 0: it is in use (requests, a lease, a swap) or not READY. Its
+ * memory is free when its host has gone. */
+int xi_sessions_idle(struct xi_sessions *m, struct xi_session *session, const char *why);
+
+/* What a load would do, for dry runs. */
+struct xi_plan {
+    char variant[64], engine[64], device[32], version[72];
+    enum xi_isolation isolation;
+    char isolation_reason[160];
+    char skipped[512]; /* variants that do not do here, and why */
+    int measured;      /* needed_bytes was measured before, else it is the package's estimate */
+    uint64_t needed_bytes, free_bytes, limit_bytes; /* free and limit 0: no limit */
+    struct xi_err verdict;                          /* XI_OK: it would be admitted */
+    char evicts[256];                               /* names of those that would make room */
+};
+/* record is borrowed. ENOENGINE, EUNSUPPORTED, …: no variant does. The memory figures are filled in
+ * by admission. */
+enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
+                            const struct xi_package_record *record,
+                            const struct xi_load_options *options, struct xi_plan *ret,
+                            struct xi_err *err) XI_MUST_CHECK;
+
 void xi_session_get(struct xi_session *s);
 void xi_session_put(struct xi_session *s);
 /* Walks all, newest last; NULL starts, NULL ends. */

@@ -1,7 +1,8 @@
 /* session_private.h: the inside of the session manager. Loop thread.
  *
  *   session_fsm.c      the rules, pure
- *   session_names.c    lookup by name and id, ids that have ended
+ *   session_names.c    lookup by name and id, shares, ids that have ended
+ *   session_route.c    the hot path: which session does a request go to
  *   session_manager.c  load, unload, find: what callers ask
  *   session_host.c     does what the rules say: hosts, timers, notices */
 #ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
@@ -9,6 +10,7 @@
 
 #include "daemon/core/pool_private.h"
 #include "daemon/core/session_fsm.h"
+#include "daemon/core/session_names.h"
 #include "daemon/core/variants.h"
 
 #define XI_NAME_BUCKETS      2048u /* a power of two, twice the sessions */
@@ -33,6 +35,10 @@ struct xi_waiters {
     uint32_t n;
 };
 
+struct xi_ended {
+    char id[XI_UUID_TEXT + 1], successor[XI_UUID_TEXT + 1];
+};
+
 struct xi_entry {
     struct xi_session s; /* first: callers hold this */
     struct xi_sessions *m;
@@ -48,8 +54,9 @@ struct xi_entry {
     uint32_t n_crash_times;
     char exit_reason[160];
     struct xi_waiters loaders, unloaders;
-    struct xi_entry *by_name, *by_id; /* next in the bucket */
-    int named;
+    struct xi_named *named; /* NULL: it has no name any more */
+    struct xi_entry *by_id; /* next in the bucket */
+    struct xi_swap *swap;   /* it takes part in; NULL: none */
     struct xi_entry *prev, *next; /* all, newest last */
 };
 
@@ -66,8 +73,9 @@ struct xi_sessions {
     uint32_t alive; /* not yet freed */
     uint32_t next_number;
     int closing;
-    struct xi_entry *names[XI_NAME_BUCKETS], *ids[XI_NAME_BUCKETS];
-    char ended[XI_ENDED_MAX][XI_UUID_TEXT + 1];
+    struct xi_named *names[XI_NAME_BUCKETS];
+    struct xi_entry *ids[XI_NAME_BUCKETS];
+    struct xi_ended ended[XI_ENDED_MAX];
     uint32_t next_ended;
 };
 
@@ -75,16 +83,6 @@ static inline struct xi_entry *xi_entry_of(struct xi_session *s)
 {
     return (struct xi_entry *)(void *)s;
 }
-
-/* ---- names ---- */
-void xi_names_add(struct xi_sessions *m, struct xi_entry *e);
-void xi_names_drop_name(struct xi_sessions *m, struct xi_entry *e); /* fine when it has none */
-void xi_names_drop_id(struct xi_sessions *m, struct xi_entry *e);   /* remembers it as ended */
-struct xi_entry *xi_names_find(struct xi_sessions *m, const char *tenant, const char *name);
-/* The one whose name differs in case only, or the same. */
-struct xi_entry *xi_names_twin(struct xi_sessions *m, const char *tenant, const char *name);
-struct xi_entry *xi_ids_find(struct xi_sessions *m, const char *id);
-int xi_ids_ended(const struct xi_sessions *m, const char *id);
 
 /* ---- life ---- */
 void xi_entry_feed(struct xi_entry *e, enum xi_fsm_event event);

@@ -10,6 +10,7 @@
 #include "daemon/api/infer.h"
 
 #define DEADLINE_MAX_MS 3600000
+#define SESSION_WAIT_MS 30000u /* at the door of a session that is being loaded */
 
 void xi_infer_free(struct xi_infer *inf)
 {
@@ -28,38 +29,33 @@ static void release(struct xi_exchange *x)
     xi_slot_put(inf->tensors);
     inf->tensors = NULL;
     if (inf->session != NULL)
-        xi_session_put(inf->session);
+        xi_session_leave(inf->session);
     inf->session = NULL;
 }
 
-/* READY, or it was and will be again: then its signature is known and the queue may hold us. */
-static enum xi_rc check_state(const struct xi_session *s, struct xi_err *err)
+/* "ID;start;end": its sequence is what stands before the first semicolon. FNV-1a, never 0. */
+static uint64_t sequence_hash(const struct xi_exchange *x)
 {
-    if (s->state == XI_SESSION_READY || s->signature.n_inputs > 0)
-        return XI_OK;
-    if (s->state == XI_SESSION_FAILED) {
-        *err = s->why;
-        return s->why.rc != XI_OK ? s->why.rc
-                                  : xi_fail(err, XI_ECRASHLOOP, "\"%.60s\" has failed", s->name);
-    }
-    if (s->state == XI_SESSION_DRAINING || s->state == XI_SESSION_GONE)
-        return xi_fail(err, XI_EGONE, "\"%.60s\" is being unloaded", s->name);
-    return xi_fail(err, XI_EAGAIN, "\"%.60s\" is still loading", s->name);
+    const char *text = xi_http_header(&x->stream, "xinfer-sequence");
+    uint64_t hash = 14695981039346656037ull;
+
+    if (text == NULL)
+        return 0;
+    for (; *text != '\0' && *text != ';'; text++)
+        hash = (hash ^ (unsigned char)*text) * 1099511628211ull;
+    return hash | 1;
 }
 
-static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, int *ret_wait,
+                               struct xi_err *err)
 {
-    struct xi_sessions *m = x->server->service->sessions;
-    int any_tenant = x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param);
-    enum xi_rc rc =
-        xi_sessions_find(m, any_tenant ? NULL : x->who.tenant, x->param, &inf->session, err);
+    struct xi_route_ask ask = {.tenant = x->who.tenant,
+                               .name_or_id = x->param,
+                               .sequence = sequence_hash(x)};
 
-    if (rc != XI_OK) {
-        inf->session = NULL;
-        return rc;
-    }
-    xi_session_get(inf->session);
-    return check_state(inf->session, err);
+    if (x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param))
+        ask.tenant = NULL;
+    return xi_sessions_route(x->server->service->sessions, &ask, &inf->session, ret_wait, err);
 }
 
 static enum xi_rc read_priority(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
@@ -216,12 +212,11 @@ static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, s
     return read_raw(x, inf, err);
 }
 
-static enum xi_rc begin(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+/* The session is known: the rest of the head. */
+static enum xi_rc read_head(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
-    enum xi_rc rc = find_session(x, inf, err);
+    enum xi_rc rc = read_input_kind(x, inf, err);
 
-    if (rc == XI_OK)
-        rc = read_input_kind(x, inf, err);
     if (rc == XI_OK)
         rc = read_accept(x, inf, err);
     if (rc == XI_OK)
@@ -235,9 +230,61 @@ static enum xi_rc begin(struct xi_exchange *x, struct xi_infer *inf, struct xi_e
     return rc;
 }
 
+/* Where the session stands, the body can come. */
+static void go_on(struct xi_exchange *x)
+{
+    struct xi_err err = {0};
+
+    if (read_head(x, x->infer, &err) != XI_OK) {
+        xi_answer_problem(x, &err);
+        return;
+    }
+    /* A binary tail should begin where an engine can bind it. */
+    uint64_t odd = x->infer->header_bytes % XI_OIP_ALIGN;
+    xi_body_slot(x, odd ? XI_OIP_ALIGN - odd : 0);
+}
+
+/* Asked every few milliseconds while the session is loaded for us, or swapped in place. */
+static int retry_session(struct xi_exchange *x, uint64_t now_ns)
+{
+    struct xi_err err = {0};
+    int wait;
+
+    if (find_session(x, x->infer, &wait, &err) != XI_OK) {
+        if (wait && now_ns < x->wait_until_ns)
+            return 0;
+        x->infer->session = NULL;
+        if (wait && x->infer->deadline_ns != 0 && now_ns >= x->infer->deadline_ns)
+            (void)xi_fail(&err, XI_ETIMEOUT, "its deadline passed while its model was loaded");
+        xi_body_wait_over(x);
+        xi_answer_problem(x, &err);
+        return 1;
+    }
+    xi_body_wait_over(x);
+    go_on(x);
+    return 1;
+}
+
+/* The body stays in the socket meanwhile, so that waiting costs no memory. */
+static void wait_for_session(struct xi_exchange *x, struct xi_err *err)
+{
+    struct xi_infer *inf = x->infer;
+    uint64_t until = x->born_ns + SESSION_WAIT_MS * 1000000ull, now = xi_now_ns();
+
+    if (read_deadline(x, inf, err) != XI_OK || x->stream.content_length == 0 ||
+        xi_body_waiting(x->server) >= XI_QUEUE_MAX) {
+        xi_answer_problem(x, err);
+        return;
+    }
+    if (inf->deadline_ns != 0 && inf->deadline_ns < until)
+        until = inf->deadline_ns;
+    xi_body_wait(x, retry_session, until > now ? (unsigned)((until - now) / 1000000u) : 0);
+}
+
 void xi_infer_begin(struct xi_exchange *x)
 {
     struct xi_err err = {0};
+    int wait = 0;
 
     if (x->infer == NULL) {
         x->infer = calloc(1, sizeof *x->infer);
@@ -250,13 +297,15 @@ void xi_infer_begin(struct xi_exchange *x)
         xi_str_init(&x->infer->names, XI_TENSORS_MAX * XI_TENSOR_NAME_MAX);
     }
     x->release = release;
-    if (begin(x, x->infer, &err) != XI_OK) {
-        xi_answer_problem(x, &err);
+    if (find_session(x, x->infer, &wait, &err) == XI_OK) {
+        go_on(x);
         return;
     }
-    /* A binary tail should begin where an engine can bind it. */
-    uint64_t odd = x->infer->header_bytes % XI_OIP_ALIGN;
-    xi_body_slot(x, odd ? XI_OIP_ALIGN - odd : 0);
+    x->infer->session = NULL;
+    if (wait)
+        wait_for_session(x, &err);
+    else
+        xi_answer_problem(x, &err);
 }
 
 void xi_infer_run(struct xi_exchange *x)

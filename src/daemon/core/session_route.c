@@ -1,0 +1,113 @@
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/log.h"
+#include "base/name.h"
+#include "daemon/core/session_private.h"
+
+static enum xi_rc ended(struct xi_sessions *m, const char *id, struct xi_err *err)
+{
+    const char *successor = xi_sessions_successor(m, id);
+
+    (void)xi_fail(err, XI_EGONE, "session %s has ended", id);
+    if (successor != NULL)
+        return xi_hint(err, "session %s took its place", successor);
+    return XI_EGONE;
+}
+
+/* The entry that a request for this name or id goes to; *ret_named: where it stands. */
+static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
+                         struct xi_entry **ret, struct xi_err *err)
+{
+    const char *which = ask->name_or_id;
+    struct xi_named *name;
+    int at;
+
+    if (xi_uuid_valid(which)) {
+        struct xi_entry *e = xi_ids_find(m, which);
+        int mine = e != NULL && (ask->tenant == NULL || strcmp(e->s.tenant, ask->tenant) == 0);
+
+        if (mine && e->s.successor[0] == '\0') {
+            *ret = e;
+            return XI_OK;
+        }
+        if (mine || (e == NULL && xi_ids_ended(m, which)))
+            return ended(m, which, err);
+    }
+    name = xi_names_find(m, ask->tenant != NULL ? ask->tenant : "default", which);
+    if (name == NULL)
+        return xi_sessions_find(m, ask->tenant, which, &(struct xi_session *){NULL}, err);
+    at = xi_targets_pick(name->targets, name->n, ask->sequence);
+    *ret = name->targets[at < 0 ? 0 : at].entry;
+    return XI_OK;
+}
+
+/* READY, or it was and will be again: then its signature is known and the queue may hold it. */
+static enum xi_rc may_ask(struct xi_entry *e, int *ret_wait, struct xi_err *err)
+{
+    struct xi_session *s = &e->s;
+    int asleep = s->state == XI_SESSION_IDLE;
+
+    if (e->named != NULL && e->named->blocked) {
+        *ret_wait = 1;
+        return xi_fail(err, XI_EAGAIN, "\"%.60s\" is being swapped in place", s->name);
+    }
+    if (s->state == XI_SESSION_FAILED) {
+        *err = s->why;
+        return s->why.rc != XI_OK ? s->why.rc
+                                  : xi_fail(err, XI_ECRASHLOOP, "\"%.60s\" has failed", s->name);
+    }
+    if (s->state == XI_SESSION_DRAINING || s->state == XI_SESSION_GONE)
+        return xi_fail(err, XI_EGONE, "\"%.60s\" is being unloaded", s->name);
+    if (asleep) {
+        xi_log(XI_INFO, "session.woken", "id=%s name=%s", s->id, s->name);
+        xi_entry_feed(e, XI_EV_LOAD);
+    }
+    if (s->state == XI_SESSION_READY || s->signature.n_inputs > 0)
+        return XI_OK;
+    *ret_wait = asleep || s->options.lazy;
+    return xi_fail(err, XI_EAGAIN, "\"%.60s\" is still loading", s->name);
+}
+
+enum xi_rc xi_sessions_route(struct xi_sessions *m, const struct xi_route_ask *ask,
+                             struct xi_session **ret, int *ret_wait, struct xi_err *err)
+{
+    struct xi_entry *e = NULL;
+    enum xi_rc rc = choose(m, ask, &e, err);
+
+    *ret_wait = 0;
+    if (rc == XI_OK)
+        rc = may_ask(e, ret_wait, err);
+    if (rc != XI_OK)
+        return rc;
+    xi_session_get(&e->s);
+    e->s.users++;
+    e->s.last_used_ms = xi_now_ms();
+    *ret = &e->s;
+    return XI_OK;
+}
+
+void xi_session_leave(struct xi_session *s)
+{
+    XI_ASSERT(s->users > 0);
+    s->users--;
+    s->last_used_ms = xi_now_ms();
+    xi_session_put(s);
+}
+
+/* ---- idling ---- */
+
+int xi_sessions_idle(struct xi_sessions *m, struct xi_session *s, const char *why)
+{
+    struct xi_entry *e = xi_entry_of(s);
+
+    XI_ASSERT(e->m == m);
+    if (s->state != XI_SESSION_READY || s->users > 0 || s->leases > 0 || e->swap != NULL ||
+        xi_pool_busy(s))
+        return 0;
+    xi_log(XI_INFO, "session.idle", "id=%s name=%s bytes=%llu why=%s", s->id, s->name,
+           (unsigned long long)s->memory_bytes, why);
+    xi_entry_feed(e, XI_EV_PARK);
+    return 1;
+}
