@@ -11,8 +11,8 @@
 
 const char *xi_session_state_name(enum xi_session_state s)
 {
-    static const char *const names[] = {"LOADING",  "WARMING", "READY",
-                                        "DRAINING", "GONE",    "FAILED", "IDLE"};
+    static const char *const names[] = {"LOADING", "WARMING", "READY", "DRAINING",
+                                        "GONE",    "FAILED",  "IDLE"};
 
     return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : "UNKNOWN";
 }
@@ -124,10 +124,9 @@ static int same_load(const struct xi_entry *e, const char *digest, const struct 
     return strcmp(e->s.digest, digest) == 0 && strcmp(has->device, o->device) == 0 &&
            strcmp(has->precision, o->precision) == 0 && strcmp(has->variant, o->variant) == 0 &&
            strcmp(has->max_shape, o->max_shape) == 0 && has->instances == o->instances &&
-           has->threads == o->threads && has->priority == o->priority &&
-           has->golden == o->golden && has->max_batch == o->max_batch &&
-           has->max_delay_us == o->max_delay_us && has->isolation == o->isolation &&
-           has->pinned == o->pinned && has->lazy == o->lazy &&
+           has->threads == o->threads && has->priority == o->priority && has->golden == o->golden &&
+           has->max_batch == o->max_batch && has->max_delay_us == o->max_delay_us &&
+           has->isolation == o->isolation && has->pinned == o->pinned && has->lazy == o->lazy &&
            has->keep_alive_s == o->keep_alive_s && has->sequence_idle_s == o->sequence_idle_s &&
            has->cache_bytes == o->cache_bytes;
 }

@@ -152,7 +152,7 @@ void xi_names_flip(struct xi_named *name, struct xi_entry *e)
 void xi_names_drop_name(struct xi_sessions *m, struct xi_entry *e)
 {
     struct xi_named *name = e->named;
-    uint32_t i;
+    uint32_t i, weight;
 
     if (name == NULL)
         return;
@@ -160,11 +160,12 @@ void xi_names_drop_name(struct xi_sessions *m, struct xi_entry *e)
     if (name->mirror == e)
         name->mirror = NULL;
     i = target_of(name, e);
+    weight = name->targets[i].weight;
     name->n--;
     memmove(&name->targets[i], &name->targets[i + 1], (name->n - i) * sizeof(name->targets[0]));
     if (name->n > 0) {
-        if (i == 0 || name->n == 1)
-            xi_names_flip(name, name->targets[0].entry);
+        name->targets[0].weight += weight;
+        forget_credits(name);
     } else if (name->swap == NULL) {
         named_free(m, name);
     }

@@ -54,9 +54,9 @@ struct xi_entry {
     uint32_t n_crash_times;
     char exit_reason[160];
     struct xi_waiters loaders, unloaders;
-    struct xi_named *named; /* NULL: it has no name any more */
-    struct xi_entry *by_id; /* next in the bucket */
-    struct xi_swap *swap;   /* it takes part in; NULL: none */
+    struct xi_named *named;       /* NULL: it has no name any more */
+    struct xi_entry *by_id;       /* next in the bucket */
+    struct xi_swap *swap;         /* it takes part in; NULL: none */
     struct xi_entry *prev, *next; /* all, newest last */
 };
 

@@ -49,9 +49,8 @@ static uint64_t sequence_hash(const struct xi_exchange *x)
 static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, int *ret_wait,
                                struct xi_err *err)
 {
-    struct xi_route_ask ask = {.tenant = x->who.tenant,
-                               .name_or_id = x->param,
-                               .sequence = sequence_hash(x)};
+    struct xi_route_ask ask = {
+        .tenant = x->who.tenant, .name_or_id = x->param, .sequence = sequence_hash(x)};
 
     if (x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param))
         ask.tenant = NULL;
