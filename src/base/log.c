@@ -28,6 +28,16 @@ void xi_log_set_level(enum xi_log_level level)
     atomic_store_explicit(&log_level, (int)level, memory_order_relaxed);
 }
 
+enum xi_log_level xi_log_get_level(void)
+{
+    return (enum xi_log_level)atomic_load_explicit(&log_level, memory_order_relaxed);
+}
+
+const char *xi_log_level_name(enum xi_log_level level)
+{
+    return level_names[level];
+}
+
 int xi_log_level_parse(const char *text, enum xi_log_level *ret)
 {
     for (int i = 0; i < 5; i++)

@@ -14,6 +14,8 @@ enum xi_log_style { XI_LOG_TEXT, XI_LOG_JSON, XI_LOG_JOURNALD };
 /* Set once at start by main; level may change later from any thread. */
 void xi_log_init(enum xi_log_style style, enum xi_log_level level);
 void xi_log_set_level(enum xi_log_level level);
+enum xi_log_level xi_log_get_level(void);
+const char *xi_log_level_name(enum xi_log_level level);
 int xi_log_level_parse(const char *text, enum xi_log_level *ret); /* 0 on success */
 
 /* xi_log(XI_INFO, "session.ready", "id=%s ms=%u", id, ms). A line that cannot be written at

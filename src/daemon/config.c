@@ -13,8 +13,10 @@
 #include "base/json.h"
 #include "base/platform/file.h"
 #include "base/platform/process.h"
+#include "base/size.h"
 #include "base/str.h"
 #include "daemon/config_impl.h"
+#include "daemon/core/settings.h"
 
 enum { FILE_MAX = 1024 * 1024 };
 
@@ -22,8 +24,10 @@ enum { FILE_MAX = 1024 * 1024 };
 #define AT(field)              offsetof(struct xi_config, field)
 #define TEXT(field)            XI_CONFIG_TEXT, AT(field), sizeof(((struct xi_config *)0)->field), 0, 0, 0
 #define BYTES(field, min, max) XI_CONFIG_BYTES, AT(field), 0, 0, min, max
+#define PART(field, min, max)  XI_CONFIG_PART, AT(field), 0, 0, min, max
 #define COUNT(field, min, max) XI_CONFIG_COUNT, AT(field), 0, 0, min, max
 #define LIST(field)            XI_CONFIG_LIST, AT(field), 0, AT(n_##field), 0, 0
+#define TENANTS(field)         XI_CONFIG_TENANTS, AT(field), sizeof(((struct xi_config *)0)->field), 0, 0, 0
 #define OTHER(kind, field)     kind, AT(field), 0, 0, 0, 0
 
 const struct xi_config_key xi_config_keys[] = {
@@ -50,6 +54,12 @@ const struct xi_config_key xi_config_keys[] = {
      "Requests that may wait for one model; more are answered 503 at once."},
     {"input_memory", NULL, NULL, BYTES(input_memory_bytes, 32 * XI_MIB, 1024 * XI_GIB),
      "a quarter of the memory, 256MiB to 2GiB", "Memory for the inputs of all waiting requests."},
+    {"memory", "--memory", "SIZE", PART(memory_bytes, 64 * XI_MIB, 1024 * XI_GIB), "80%",
+     "Memory that all models may reserve together: a size, or a part of the machine's memory."},
+    {"evict", NULL, NULL, OTHER(XI_CONFIG_SWITCH, evict), "true",
+     "When memory is short, unload the model that was idle longest instead of refusing a load."},
+    {"tenants", NULL, NULL, TENANTS(tenants), "none",
+     "Weight and limits of each tenant; see below."},
     {"host_memory", NULL, NULL, BYTES(host_data_limit_bytes, 64 * XI_MIB, 1024 * XI_GIB),
      "three quarters of the memory", "Memory that one model's process may take at most."},
     {"drain_ms", NULL, NULL, COUNT(drain_ms, 0, 600000), "30000",
@@ -140,6 +150,8 @@ void xi_config_defaults(struct xi_config *c)
         .log_level = XI_INFO,
         .log_style = getenv("JOURNAL_STREAM") ? XI_LOG_JOURNALD : XI_LOG_TEXT,
         .input_memory_bytes = between(memory / 4, 256 * XI_MIB, 2 * XI_GIB),
+        .memory_bytes = memory / 5 * 4,
+        .evict = 1,
         .host_data_limit_bytes = memory / 4 * 3,
         .queue_limit = 256,
         .drain_ms = 30000,
@@ -175,26 +187,14 @@ static int parse_number(const char *text, const char **ret_rest, uint64_t *ret)
     return errno == 0 ? 0 : -1;
 }
 
-static enum xi_rc parse_bytes(const char *shown, const char *text, uint64_t *ret,
+static enum xi_rc parse_bytes(const char *shown, const char *text, uint64_t whole, uint64_t *ret,
                               struct xi_err *err)
 {
-    static const struct {
-        const char *unit;
-        uint64_t factor;
-    } units[] = {{"", 1}, {"KiB", XI_KIB}, {"MiB", XI_MIB}, {"GiB", XI_GIB}};
-    const char *unit = "";
-    uint64_t n = 0;
-
-    if (parse_number(text, &unit, &n) == 0) {
-        unit += strspn(unit, " ");
-        for (size_t i = 0; i < sizeof units / sizeof *units; i++)
-            if (strcmp(unit, units[i].unit) == 0 && n <= UINT64_MAX / units[i].factor) {
-                *ret = n * units[i].factor;
-                return XI_OK;
-            }
-    }
+    if (xi_size_parse(text, whole, ret) == 0)
+        return XI_OK;
     (void)xi_fail(err, XI_ECONFIG, "%s: \"%.40s\" is no size", shown, text);
-    return xi_hint(err, "bytes as a number, or with a unit: \"512MiB\", \"2GiB\", \"64KiB\"");
+    return xi_hint(err, "bytes as a number, or with a unit: \"512MiB\", \"2GiB\", \"64KiB\"%s",
+                   whole != 0 ? ", or a part of the memory: \"80%\"" : "");
 }
 
 static enum xi_rc in_range(const struct xi_config_key *key, const char *shown, uint64_t v,
@@ -207,6 +207,11 @@ static enum xi_rc in_range(const struct xi_config_key *key, const char *shown, u
                    (unsigned long long)key->max);
 }
 
+static int is_size(const struct xi_config_key *key)
+{
+    return key->kind == XI_CONFIG_BYTES || key->kind == XI_CONFIG_PART;
+}
+
 static enum xi_rc set_count(struct xi_config *c, const struct xi_config_key *key, const char *shown,
                             const char *text, struct xi_err *err)
 {
@@ -214,8 +219,8 @@ static enum xi_rc set_count(struct xi_config *c, const struct xi_config_key *key
     uint64_t v = 0;
     enum xi_rc rc;
 
-    if (key->kind == XI_CONFIG_BYTES)
-        rc = parse_bytes(shown, text, &v, err);
+    if (is_size(key))
+        rc = parse_bytes(shown, text, key->kind == XI_CONFIG_PART ? physical_bytes() : 0, &v, err);
     else if (parse_number(text, &rest, &v) != 0 || *rest)
         rc = xi_fail(err, XI_ECONFIG, "%s: \"%.40s\" is no whole number", shown, text);
     else
@@ -224,7 +229,7 @@ static enum xi_rc set_count(struct xi_config *c, const struct xi_config_key *key
         rc = in_range(key, shown, v, err);
     if (rc != XI_OK)
         return rc;
-    if (key->kind == XI_CONFIG_BYTES)
+    if (is_size(key))
         memcpy((char *)c + key->offset, &v, sizeof v);
     else
         memcpy((char *)c + key->offset, &(uint32_t){(uint32_t)v}, sizeof(uint32_t));
@@ -253,6 +258,7 @@ enum xi_rc xi_config_set(struct xi_config *c, const struct xi_config_key *key, c
     case XI_CONFIG_TEXT:
         return set_text((char *)c + key->offset, key->room, shown, text, err);
     case XI_CONFIG_BYTES:
+    case XI_CONFIG_PART:
     case XI_CONFIG_COUNT:
         return set_count(c, key, shown, text, err);
     case XI_CONFIG_LEVEL:
@@ -299,17 +305,40 @@ static enum xi_rc set_switch(struct xi_config *c, const struct xi_config_key *ke
     return XI_OK;
 }
 
+/* Checked here, kept as text: the service reads it once more, with what was changed since. */
+static enum xi_rc set_tenants(struct xi_config *c, const struct xi_config_key *key, const json_t *v,
+                              struct xi_err *err)
+{
+    json_t *doc = json_pack("{s:O}", key->key, v);
+    struct xi_settings settings = {0};
+    enum xi_rc rc = doc == NULL ? xi_fail(err, XI_ENOMEM, "out of memory")
+                                : xi_settings_read(doc, 0, &settings, err);
+    size_t n =
+        rc == XI_OK ? json_dumpb(v, (char *)c + key->offset, key->room - 1, JSON_COMPACT) : 0;
+
+    json_decref(doc);
+    xi_settings_fini(&settings);
+    if (rc != XI_OK)
+        return xi_wrap(err, XI_ECONFIG, "the file");
+    if (n >= key->room)
+        return xi_fail(err, XI_ECONFIG, "%s: more than %zu characters", key->key, key->room - 1);
+    ((char *)c + key->offset)[n] = '\0';
+    return XI_OK;
+}
+
 static enum xi_rc set_json(struct xi_config *c, const struct xi_config_key *key, const json_t *v,
                            struct xi_err *err)
 {
     char number[32];
     const char *text = json_string_value(v);
-    int takes_number = key->kind == XI_CONFIG_COUNT || key->kind == XI_CONFIG_BYTES;
+    int takes_number = key->kind == XI_CONFIG_COUNT || is_size(key);
 
     if (key->kind == XI_CONFIG_LIST)
         return set_list(c, key, v, err);
     if (key->kind == XI_CONFIG_SWITCH)
         return set_switch(c, key, v, err);
+    if (key->kind == XI_CONFIG_TENANTS)
+        return set_tenants(c, key, v, err);
     if (takes_number && json_is_integer(v)) {
         (void)snprintf(number, sizeof number, "%lld", (long long)json_integer_value(v));
         text = number;

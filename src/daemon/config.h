@@ -21,7 +21,10 @@ struct xi_config {
     enum xi_log_level log_level;
     enum xi_log_style log_style;
     uint64_t input_memory_bytes; /* budget of shm_manager */
+    uint64_t memory_bytes;       /* that sessions may reserve together */
     uint64_t host_data_limit_bytes;
+    int evict;                             /* idle sessions make room for new ones */
+    char tenants[16 * 1024];               /* {"acme": {"weight": 3}} as JSON; "" : none */
     uint32_t cores;                        /* lane budget; 0: what the machine gives */
     uint32_t queue_limit;                  /* per session */
     uint32_t drain_ms;                     /* SIGTERM */

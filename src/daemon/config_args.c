@@ -76,9 +76,11 @@ void xi_config_help(struct xi_str *out)
 static const char *kind_name(const struct xi_config_key *key)
 {
     static const char *const names[] = {
-        [XI_CONFIG_TEXT] = "text",         [XI_CONFIG_BYTES] = "size", [XI_CONFIG_COUNT] = "number",
-        [XI_CONFIG_SWITCH] = "switch",     [XI_CONFIG_LEVEL] = "text", [XI_CONFIG_STYLE] = "text",
-        [XI_CONFIG_LIST] = "list of texts"};
+        [XI_CONFIG_TEXT] = "text",          [XI_CONFIG_BYTES] = "size",
+        [XI_CONFIG_COUNT] = "number",       [XI_CONFIG_SWITCH] = "switch",
+        [XI_CONFIG_LEVEL] = "text",         [XI_CONFIG_STYLE] = "text",
+        [XI_CONFIG_LIST] = "list of texts", [XI_CONFIG_PART] = "size or part",
+        [XI_CONFIG_TENANTS] = "object"};
 
     return names[key->kind];
 }
@@ -94,7 +96,7 @@ void xi_config_markdown(struct xi_str *out)
         if (k->kind == XI_CONFIG_COUNT)
             xi_str_printf(out, ", %llu to %llu", (unsigned long long)k->min,
                           (unsigned long long)k->max);
-        if (k->kind == XI_CONFIG_BYTES)
+        if (k->kind == XI_CONFIG_BYTES || k->kind == XI_CONFIG_PART)
             xi_str_printf(out, ", %lluMiB to %lluGiB", (unsigned long long)(k->min / XI_MIB),
                           (unsigned long long)(k->max / XI_GIB));
         xi_str_printf(out, " | %s | %s |\n", k->standard, k->help);

@@ -7,13 +7,15 @@
 #include "daemon/config.h"
 
 enum xi_config_kind {
-    XI_CONFIG_TEXT,   /* char[room] */
-    XI_CONFIG_BYTES,  /* uint64_t: a number, or "512MiB" */
-    XI_CONFIG_COUNT,  /* uint32_t, min to max */
-    XI_CONFIG_SWITCH, /* int */
-    XI_CONFIG_LEVEL,  /* enum xi_log_level */
-    XI_CONFIG_STYLE,  /* enum xi_log_style */
-    XI_CONFIG_LIST    /* char[XI_CONFIG_LIST_MAX][128] and its uint32_t count at `count` */
+    XI_CONFIG_TEXT,    /* char[room] */
+    XI_CONFIG_BYTES,   /* uint64_t: a number, or "512MiB" */
+    XI_CONFIG_PART,    /* the same, or "80%" of the machine's memory */
+    XI_CONFIG_COUNT,   /* uint32_t, min to max */
+    XI_CONFIG_SWITCH,  /* int */
+    XI_CONFIG_LEVEL,   /* enum xi_log_level */
+    XI_CONFIG_STYLE,   /* enum xi_log_style */
+    XI_CONFIG_TENANTS, /* char[room]: the object as JSON text */
+    XI_CONFIG_LIST     /* char[XI_CONFIG_LIST_MAX][128] and its uint32_t count at `count` */
 };
 
 struct xi_config_key {

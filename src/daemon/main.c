@@ -115,7 +115,11 @@ static enum xi_rc open_service(struct app *app, struct xi_err *err)
                                         .crash_window_ms = c->crash_window_ms,
                                         .crash_limit = c->crash_limit,
                                         .drain_ms = c->drain_ms,
-                                        .sandbox = c->sandbox};
+                                        .sandbox = c->sandbox,
+                                        .memory_bytes = c->memory_bytes,
+                                        .evict = c->evict,
+                                        .tenants = c->tenants,
+                                        .log_level = c->log_level};
 
     service.host_uid = xi_host_user_pick(c, why);
     if (why[0] != '\0')

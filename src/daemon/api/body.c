@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "daemon/api/connection.h"
 
 /* COPY_ON_LOOP: about 100 µs. */
@@ -260,4 +261,22 @@ void xi_exchange_full(struct xi_exchange *x)
         x->route->full(x);
     else if (x->slot != NULL)
         grow_slot(x);
+}
+
+json_t *xi_body_object(struct xi_exchange *x)
+{
+    struct xi_err err = {0};
+    json_t *obj = NULL;
+    enum xi_rc rc =
+        xi_json_parse(x->stream.received ? (const char *)x->text.data : "",
+                      (size_t)x->stream.received, (size_t)x->route->body_limit, &obj, &err);
+
+    if (rc == XI_OK && !json_is_object(obj)) {
+        (void)xi_fail(&err, XI_EINVAL, "the body must be a JSON object");
+        json_decref(obj);
+        obj = NULL;
+    }
+    if (obj == NULL)
+        xi_answer_problem(x, &err);
+    return obj;
 }

@@ -6,6 +6,7 @@
 #ifndef XI_DAEMON_API_EXCHANGE_H
 #define XI_DAEMON_API_EXCHANGE_H
 
+#include <jansson.h>
 #include <uv.h>
 
 #include "base/str.h"
@@ -90,6 +91,9 @@ unsigned xi_body_waiting(const struct xi_http_server *server);
 /* Tries again for those that wait for a slot or a session. Returns how many still wait. */
 unsigned xi_body_retry(struct xi_http_server *server);
 void xi_body_forget(struct xi_exchange *x);
+/* Of a route that takes text: the body as a JSON object (json_decref). NULL after a problem was
+ * answered. */
+json_t *xi_body_object(struct xi_exchange *x);
 uint8_t *xi_body_data(const struct xi_exchange *x); /* NULL when empty */
 
 /* answer.c. */

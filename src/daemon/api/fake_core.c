@@ -395,6 +395,23 @@ void xi_upload_install(struct xi_upload *u, xi_install_cb cb, void *ctx)
     cb(ctx, &record, 0, NULL);
 }
 
+/* ---- settings ---- */
+
+void xi_service_configure(struct xi_service *s, const char *tenant, const json_t *patch,
+                          xi_store_cb cb, void *ctx)
+{
+    struct xi_err err;
+
+    (void)s;
+    (void)tenant;
+    if (json_object_size(patch) == 0) {
+        cb(ctx, NULL);
+        return;
+    }
+    (void)xi_fail(&err, XI_EINVAL, "unknown key");
+    cb(ctx, &err);
+}
+
 /* ---- figures ---- */
 
 const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m)

@@ -56,6 +56,10 @@ void xi_routes_openapi(struct xi_str *s);
 /* routes/control_routes.c */
 void xi_control_load(struct xi_exchange *x);
 void xi_control_unload(struct xi_exchange *x);
+/* routes/configure_routes.c */
+void xi_control_configure(struct xi_exchange *x);
+void xi_control_settings(struct xi_exchange *x);
+/* routes/control_routes.c */
 void xi_control_upload_begin(struct xi_exchange *x);
 void xi_control_upload_full(struct xi_exchange *x);
 void xi_control_upload_end(struct xi_exchange *x);

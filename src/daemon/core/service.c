@@ -117,6 +117,11 @@ enum xi_rc xi_service_open(uv_loop_t *loop, const struct xi_service_config *conf
         return rc;
     }
     configure_install(&in->s);
+    rc = xi_service_settings_open(in, err);
+    if (rc != XI_OK) {
+        xi_service_close(&in->s);
+        return rc;
+    }
     xi_service_probe(in);
     *ret = &in->s;
     return XI_OK;
@@ -203,6 +208,7 @@ static void on_handle_closed(uv_handle_t *handle)
         xi_shm_free(in->s.shm);
     xi_tenants_free(in->s.tenants);
     xi_why_free(in->s.why);
+    xi_service_settings_fini(in);
     free(in->rows);
     free(in);
 }

@@ -4,8 +4,10 @@
 #ifndef XI_DAEMON_CORE_SERVICE_H
 #define XI_DAEMON_CORE_SERVICE_H
 
+#include <jansson.h>
 #include <uv.h>
 
+#include "base/log.h"
 #include "daemon/core/request.h"
 #include "daemon/core/resource_monitor.h"
 #include "daemon/core/session_manager.h"
@@ -22,6 +24,11 @@ struct xi_service_config {
     uint32_t cores, queue_limit, watchdog_min_ms, crash_window_ms, crash_limit, host_uid;
     uint32_t drain_ms; /* of an unload */
     int sandbox;
+    uint64_t
+        memory_bytes;    /* that sessions may reserve together; 0: no limit. Changes at run time */
+    int evict;           /* idle sessions make room for new ones */
+    const char *tenants; /* the file's tenants as JSON ("": none); borrowed until open returns */
+    enum xi_log_level log_level;
 };
 
 /* One engine plugin as probed at start. */
@@ -76,6 +83,11 @@ void xi_service_unload(struct xi_service *s, const char *tenant, const char *nam
                        xi_session_cb cb, void *ctx);
 /* Live: always while the loop runs. Ready: engines probed, desired state restored and READY. */
 int xi_service_ready(struct xi_service *s, struct xi_err *why);
+
+/* Changes settings (settings.h) as a JSON Merge Patch over those of the file, and of models of this
+ * tenant: all of it or nothing, durable when cb hears of success. patch is borrowed. */
+void xi_service_configure(struct xi_service *s, const char *tenant, const json_t *patch,
+                          xi_store_cb cb, void *ctx);
 
 /* A new request for this session: id, born time and one session reference. */
 void xi_request_init(struct xi_service *s, struct xi_request *req, struct xi_session *session);

@@ -2,7 +2,8 @@
  *
  *   service.c         opening, draining, closing, readiness
  *   service_probe.c   engine plugins, probed in hosts
- *   service_load.c    load and unload with desired state; restoring it */
+ *   service_load.c    load and unload with desired state; restoring it
+ *   service_settings.c  what is changed at run time */
 #ifndef XI_DAEMON_CORE_SERVICE_PRIVATE_H
 #define XI_DAEMON_CORE_SERVICE_PRIVATE_H
 
@@ -40,6 +41,9 @@ struct xi_service_inner {
     uint64_t drain_until_ms;
     void (*drained)(void *ctx);
     void *drained_ctx;
+    json_t *file_settings, *changed_settings; /* of the configuration file; at run time over it */
+    uint64_t physical_bytes;
+    int configuring; /* a change is on its way to the disk */
     int closing;
     unsigned open_handles;
 };
@@ -54,6 +58,9 @@ static inline struct xi_service_inner *xi_service_inner_of(struct xi_service *s)
 void xi_service_probe(struct xi_service_inner *in);
 void xi_service_probed(struct xi_service_inner *in);
 void xi_service_probe_stop(struct xi_service_inner *in);
+/* The settings of the file, with what was changed before this start over them, come into force. */
+enum xi_rc xi_service_settings_open(struct xi_service_inner *in, struct xi_err *err) XI_MUST_CHECK;
+void xi_service_settings_fini(struct xi_service_inner *in);
 /* "" when the file may be loaded, else why not: a plugin that others can write is theirs. */
 void xi_plugin_judge(const char *path, struct xi_err *ret);
 /* "libxinfer_engine_openvino.so" → "openvino"; 0 when it is no such name. */

@@ -140,25 +140,6 @@ static enum xi_rc read_load(const struct xi_exchange *x, const json_t *obj, stru
     return rc;
 }
 
-/* The body as a JSON object; NULL after a problem was answered. */
-static json_t *parse_body(struct xi_exchange *x)
-{
-    struct xi_err err = {0};
-    json_t *obj = NULL;
-    enum xi_rc rc =
-        xi_json_parse(x->stream.received ? (const char *)x->text.data : "",
-                      (size_t)x->stream.received, (size_t)x->route->body_limit, &obj, &err);
-
-    if (rc == XI_OK && !json_is_object(obj)) {
-        (void)xi_fail(&err, XI_EINVAL, "the body must be a JSON object");
-        json_decref(obj);
-        obj = NULL;
-    }
-    if (obj == NULL)
-        xi_answer_problem(x, &err);
-    return obj;
-}
-
 static void free_job(uv_handle_t *timer)
 {
     free(timer->data);
@@ -228,7 +209,7 @@ void xi_control_load(struct xi_exchange *x)
 {
     struct xi_service *service = x->server->service;
     struct xi_err err = {0};
-    json_t *obj = parse_body(x);
+    json_t *obj = xi_body_object(x);
 
     if (obj == NULL)
         return;
@@ -271,7 +252,7 @@ void xi_control_unload(struct xi_exchange *x)
     static const char *const known[] = {"id", "name", "tenant", NULL};
     char tenant[XI_NAME_MAX + 1], id[XI_NAME_MAX + 1] = "", name[XI_NAME_MAX + 1] = "";
     struct xi_err err = {0};
-    json_t *obj = parse_body(x);
+    json_t *obj = xi_body_object(x);
 
     if (obj == NULL)
         return;
