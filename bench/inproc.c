@@ -182,6 +182,7 @@ int main(int argc, char **argv)
 {
     struct options o;
     struct xi_err err = {0};
+    struct xi_runner_engine *engine = NULL;
     struct xi_runner *runner = NULL;
     struct xi_run_input input = {0};
 
@@ -189,9 +190,9 @@ int main(int argc, char **argv)
     if (o.links == NULL)
         die("--links DIR is missing", NULL);
     make_input(&o, &input);
-    struct xi_runner_spec spec = {.plugin_dir = o.plugin_dir,
-                                  .engine = o.engine,
-                                  .engine_libs = o.engine_libs,
+    if (xi_runner_engine_open(o.plugin_dir, o.engine, o.engine_libs, &engine, &err) != XI_OK)
+        die("engine", &err);
+    struct xi_runner_spec spec = {.engine = engine,
                                   .link_dir = o.links,
                                   .variant = "",
                                   .device = "cpu",
@@ -205,6 +206,7 @@ int main(int argc, char **argv)
         die("load", &err);
     measure(&o, runner, &request);
     xi_runner_close(runner);
+    xi_runner_engine_close(engine);
     free(input.tensor.data);
     return 0;
 }

@@ -38,17 +38,18 @@ int xi_control_hello(const struct xi_host_args *args, const char *sandbox)
     return xi_control_send(&m, XI_MSG_HELLO, sizeof m) == XI_OK ? 0 : EXIT_DAEMON_GONE;
 }
 
-void xi_control_progress(const char *phase, uint32_t permille, uint64_t elapsed_us)
+void xi_control_progress(uint32_t session, const char *phase, uint32_t permille,
+                         uint64_t elapsed_us)
 {
-    struct xi_msg_progress m = {.permille = permille, .elapsed_us = elapsed_us};
+    struct xi_msg_progress m = {.session = session, .permille = permille, .elapsed_us = elapsed_us};
 
     (void)snprintf(m.phase, sizeof m.phase, "%s", phase);
     (void)!xi_control_send(&m, XI_MSG_PROGRESS, sizeof m); /* the next recv sees that it is gone */
 }
 
-void xi_control_failed(const struct xi_err *err, const char *phase)
+void xi_control_failed(uint32_t session, const struct xi_err *err, const char *phase)
 {
-    struct xi_msg_failed m = {.code = err->rc};
+    struct xi_msg_failed m = {.session = session, .code = err->rc};
 
     (void)snprintf(m.phase, sizeof m.phase, "%s", phase);
     (void)snprintf(m.text, sizeof m.text, "%s", err->msg);

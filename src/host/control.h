@@ -18,6 +18,7 @@ struct xi_host_args {
     uint32_t uid;
     int nice;
     int sandbox;
+    int group; /* several sessions will come: the sandbox stays as it is for loading */
 };
 
 /* Sets the head and sends; waits while the daemon's queue is full. EHOST: the daemon has gone. */
@@ -27,9 +28,11 @@ enum xi_rc xi_control_recv(void *buf, size_t cap, size_t *ret_bytes, int *fds, s
                            int timeout_ms, struct xi_err *err) XI_MUST_CHECK;
 /* HELLO, once the first step of the sandbox is taken. 0, or the program's exit code. */
 int xi_control_hello(const struct xi_host_args *args, const char *sandbox);
-void xi_control_progress(const char *phase, uint32_t permille, uint64_t elapsed_us);
+/* session 0: of the host as a whole, or in another role than run. */
+void xi_control_progress(uint32_t session, const char *phase, uint32_t permille,
+                         uint64_t elapsed_us);
 /* FAILED with err's words. */
-void xi_control_failed(const struct xi_err *err, const char *phase);
+void xi_control_failed(uint32_t session, const struct xi_err *err, const char *phase);
 
 /* Roles. Each returns the program's exit code. */
 int xi_role_run(const struct xi_host_args *args);

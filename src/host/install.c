@@ -56,11 +56,11 @@ static enum xi_rc install(uint64_t *ret_bytes, struct xi_err *err)
     uint64_t started = xi_now_us();
     struct xi_package_record record = {0};
 
-    xi_control_progress("verify", 0, 0);
+    xi_control_progress(0, "verify", 0, 0);
     enum xi_rc rc = xi_package_install(ARCHIVE_FD, STAGING_FD, &record, err);
     if (rc != XI_OK)
         return rc;
-    xi_control_progress("verify", 1000, xi_now_us() - started);
+    xi_control_progress(0, "verify", 1000, xi_now_us() - started);
     rc = write_record(&record, ret_bytes, err);
     xi_record_fini(&record);
     return rc;
@@ -83,7 +83,7 @@ int xi_role_install(const struct xi_host_args *args)
     if (rc == XI_OK)
         rc = install(&m.record_bytes, &err);
     if (rc != XI_OK) {
-        xi_control_failed(&err, "install");
+        xi_control_failed(0, &err, "install");
         return 0;
     }
     return xi_control_send(&m, XI_MSG_INSTALLED, sizeof m) == XI_OK ? 0 : 3;

@@ -5,6 +5,7 @@
 #include "host/lane.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/platform/process.h"
+#include "base/platform/self.h"
 #include "ipc/messages.h"
 #include "ipc/ring.h"
 
@@ -33,7 +35,9 @@ struct xi_host_lane {
     struct xi_runner_lane *runner;
     struct xi_run_sink sink;
     pthread_t thread;
-    int started, quit; /* quit: the lane's own */
+    int nice, started;
+    int let_go, quit; /* quit: the lane's own once it was let go */
+    sem_t gate;
 
     /* Of the request that runs: too large for a stack. */
     uint8_t record[XI_RING_RECORD_MAX];
@@ -68,6 +72,8 @@ enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
         free(lane);
         return xi_fail(err, XI_ENOMEM, "no memory for a lane");
     }
+    (void)sem_init(&lane->gate, 0, 0);
+    lane->nice = m->nice;
     lane->segments = segments;
     lane->sink = (struct xi_run_sink){
         .ctx = lane->outputs, .take = xi_outputs_take, .give = xi_outputs_give};
@@ -163,7 +169,7 @@ static enum xi_rc run_request(struct xi_host_lane *lane, const struct xi_work_re
                                      .want = q->want,
                                      .deadline_ns = q->deadline_ns};
 
-    lane->result.broken = 0;
+    lane->result.end = 0;
     if (q->deadline_ns != 0 && xi_now_ns() >= q->deadline_ns)
         return xi_fail(err, XI_ETIMEOUT, "deadline passed before the model was run");
     if (q->n_state > 0)
@@ -194,8 +200,8 @@ static void serve(struct xi_host_lane *lane, const struct xi_work_request *q)
         for (uint32_t i = 0; i < lane->result.n_outputs; i++)
             fill_part(&lane->result.outputs[i], &lane->answer.parts[done->n_parts++]);
     push_answer(lane);
-    if (lane->result.broken) /* answered; a fresh process takes over */
-        _exit(XI_EXIT_ENGINE_BROKEN);
+    if (lane->result.end != 0) /* answered; a fresh process takes over */
+        _exit(lane->result.end);
 }
 
 static void serve_record(struct xi_host_lane *lane, size_t bytes)
@@ -226,7 +232,11 @@ static void *lane_main(void *arg)
     struct xi_host_lane *lane = arg;
     size_t bytes = 0;
 
-    xi_outputs_prepare(lane->outputs);
+    xi_self_nice(lane->nice);
+    while (sem_wait(&lane->gate) != 0)
+        continue;
+    if (!lane->quit)
+        xi_outputs_prepare(lane->outputs);
     while (!lane->quit) {
         enum xi_rc rc = xi_ring_pop(&lane->submit, lane->record, sizeof lane->record, &bytes);
         if (rc == XI_OK)
@@ -249,12 +259,30 @@ enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *
     return XI_OK;
 }
 
+void xi_host_lane_go(struct xi_host_lane *lane)
+{
+    lane->let_go = 1;
+    (void)sem_post(&lane->gate);
+}
+
+void xi_host_lane_join(struct xi_host_lane *lane)
+{
+    if (!lane->started)
+        return;
+    if (!lane->let_go) {
+        lane->quit = 1;
+        (void)sem_post(&lane->gate);
+    }
+    (void)pthread_join(lane->thread, NULL);
+    lane->started = 0;
+}
+
 void xi_host_lane_free(struct xi_host_lane *lane)
 {
     if (lane == NULL)
         return;
-    if (lane->started)
-        (void)pthread_join(lane->thread, NULL);
+    xi_host_lane_join(lane);
+    (void)sem_destroy(&lane->gate);
     xi_map_close(&lane->map);
     xi_fd_close(&lane->fd);
     xi_fd_close(&lane->submit_fd);

@@ -16,12 +16,15 @@ struct xi_host_lane;
 enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
                             struct xi_segments *segments, struct xi_host_lane **ret,
                             struct xi_err *err) XI_MUST_CHECK;
-/* Starts the thread. runner is borrowed until free. */
+/* Starts the thread, which waits for go. runner is borrowed until the thread's end. */
 enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *runner,
                               struct xi_err *err) XI_MUST_CHECK;
+void xi_host_lane_go(struct xi_host_lane *lane);
 struct xi_outputs *xi_host_lane_outputs(struct xi_host_lane *lane);
-/* Waits for the thread's end (the daemon tells it by XI_WORK_QUIT, behind its work). NULL is
- * fine. */
+/* Waits for the thread's end, if it has one: the daemon tells it by XI_WORK_QUIT, behind its work;
+ * one that was not let go yet ends at once. Any thread. */
+void xi_host_lane_join(struct xi_host_lane *lane);
+/* Joins, gives its output segments back to the daemon. NULL is fine. */
 void xi_host_lane_free(struct xi_host_lane *lane);
 
 #endif

@@ -64,6 +64,8 @@ static int set_option(struct xi_host_args *a, const char *key, const char *value
         a->nice = (int)n;
     else if (strcmp(key, "--sandbox") == 0)
         a->sandbox = n != 0;
+    else if (strcmp(key, "--group") == 0)
+        a->group = n != 0;
     else
         return -1;
     return 0;

@@ -50,15 +50,24 @@ struct xi_outputs *xi_outputs_new(uint32_t lane)
     return o;
 }
 
+static void give_back(uint32_t segment, struct xi_map *map)
+{
+    struct xi_msg_drop m = {.segment = segment};
+
+    xi_map_close(map);
+    (void)!xi_control_send(&m, XI_MSG_DROPPED, sizeof m);
+}
+
 void xi_outputs_free(struct xi_outputs *o)
 {
     if (o == NULL)
         return;
     for (uint32_t i = 0; i < o->n; i++) {
         xi_slots_free(o->segments[i].slots);
-        xi_map_close(&o->segments[i].map);
+        give_back(o->segments[i].id, &o->segments[i].map);
     }
-    xi_map_close(&o->box.map);
+    if (o->box.map.base != NULL)
+        give_back(o->box.id, &o->box.map);
     (void)pthread_cond_destroy(&o->box.changed);
     (void)pthread_mutex_destroy(&o->box.lock);
     free(o);
@@ -69,7 +78,8 @@ void xi_outputs_free(struct xi_outputs *o)
 void xi_outputs_granted(struct xi_outputs *o, uint32_t id, const struct xi_map *map)
 {
     (void)pthread_mutex_lock(&o->box.lock);
-    xi_map_close(&o->box.map); /* one that nobody asked for */
+    if (o->box.map.base != NULL) /* one that nobody asked for */
+        give_back(o->box.id, &o->box.map);
     o->box.map = *map;
     o->box.id = id;
     o->box.granted = 1;
@@ -188,12 +198,9 @@ static int take_any(struct xi_outputs *o, uint64_t bytes, struct xi_run_place *r
 /* The segment goes back to the daemon. */
 static void drop(struct xi_outputs *o, uint32_t i)
 {
-    struct xi_msg_drop m = {.segment = o->segments[i].id};
-
     xi_slots_free(o->segments[i].slots);
-    xi_map_close(&o->segments[i].map);
+    give_back(o->segments[i].id, &o->segments[i].map);
     o->segments[i] = o->segments[--o->n];
-    (void)!xi_control_send(&m, XI_MSG_DROPPED, sizeof m);
 }
 
 /* Large empty segments over what may lie idle; all of them when `all`. */

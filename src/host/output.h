@@ -14,7 +14,7 @@
 struct xi_outputs;
 
 struct xi_outputs *xi_outputs_new(uint32_t lane); /* NULL: memory is out */
-void xi_outputs_free(struct xi_outputs *o);       /* unmaps all */
+void xi_outputs_free(struct xi_outputs *o);       /* unmaps all and tells the daemon */
 
 /* Lane's thread. ctx is the struct xi_outputs: these are a struct xi_run_sink's. ENOMEM: the
  * daemon grants no more; EHOST: it does not answer. */

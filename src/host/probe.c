@@ -52,7 +52,7 @@ int xi_role_probe(const struct xi_host_args *args)
     if (rc == XI_OK)
         rc = probe(args, &answer, &err);
     if (rc != XI_OK) {
-        xi_control_failed(&err, "probe");
+        xi_control_failed(0, &err, "probe");
         return 0;
     }
     return xi_control_send(&answer, XI_MSG_PROBED, sizeof answer) == XI_OK ? 0 : 3;

@@ -81,29 +81,54 @@ static void engine_log(void *ctx, int level, const char *line)
         (void)fprintf(stderr, "%s\n", line);
 }
 
-static enum xi_rc open_engine(struct xi_runner *r, const struct xi_runner_spec *spec,
-                              struct xi_err *err)
+static enum xi_rc start_engine(struct xi_runner_engine *e, const char *libs, struct xi_err *err)
 {
     char text[XI_ENGINE_ERR_BYTES] = "";
-    const char *libs = spec->engine_libs && spec->engine_libs[0] ? spec->engine_libs : NULL;
     struct xi_engine_config config = {
         .size = sizeof config, .library_dir = libs, .log = engine_log};
-    enum xi_rc rc = xi_plugin_open(spec->plugin_dir, spec->engine, &r->plugin, err);
+    int code = xi_plugin_probe(&e->plugin, libs, &e->probe, text);
 
-    if (rc != XI_OK)
-        return rc;
-    int code = xi_plugin_probe(&r->plugin, libs, &r->probe, text);
     if (code == XI_ENGINE_NOT_PRESENT)
         return xi_fail(err, XI_ENOENGINE, "%.180s",
-                       r->probe.missing[0] ? r->probe.missing : "the engine is not present");
+                       e->probe.missing[0] ? e->probe.missing : "the engine is not present");
     if (code == XI_ENGINE_OK)
-        code = r->plugin.table->open(&config, &r->engine, text, sizeof text);
+        code = e->plugin.table->open(&config, &e->handle, text, sizeof text);
     if (code != XI_ENGINE_OK)
         return xi_plugin_fail(err, code, text);
-    int plain = (int)strcspn(r->probe.version, "- "); /* "2026.4.1-22982-e213…" */
-    (void)snprintf(r->info.engine, sizeof r->info.engine, "%.31s %.*s", spec->engine,
-                   plain < 31 ? plain : 31, r->probe.version);
+    int plain = (int)strcspn(e->probe.version, "- "); /* "2026.4.1-22982-e213…" */
+    (void)snprintf(e->text, sizeof e->text, "%.31s %.*s", e->name, plain < 31 ? plain : 31,
+                   e->probe.version);
     return XI_OK;
+}
+
+enum xi_rc xi_runner_engine_open(const char *plugin_dir, const char *name, const char *libs,
+                                 struct xi_runner_engine **ret, struct xi_err *err)
+{
+    struct xi_runner_engine *e = calloc(1, sizeof *e);
+
+    if (e == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for an engine");
+    enum xi_rc rc = xi_plugin_open(plugin_dir, name, &e->plugin, err);
+    if (rc == XI_OK) {
+        (void)snprintf(e->name, sizeof e->name, "%s", name);
+        rc = start_engine(e, libs != NULL && libs[0] != '\0' ? libs : NULL, err);
+    }
+    if (rc != XI_OK) {
+        xi_runner_engine_close(e);
+        return rc;
+    }
+    *ret = e;
+    return XI_OK;
+}
+
+void xi_runner_engine_close(struct xi_runner_engine *e)
+{
+    if (e == NULL)
+        return;
+    if (e->handle != NULL)
+        e->plugin.table->close(e->handle);
+    xi_plugin_close(&e->plugin);
+    free(e);
 }
 
 /* ---- flow ---- */
@@ -172,8 +197,8 @@ static enum xi_rc open_lane(struct xi_runner *r, struct xi_runner_lane *lane, st
     if (lane->instances == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a lane");
     for (uint32_t i = 0; i < r->n_models; i++) {
-        int code = r->plugin.table->request_new(r->models[i].handle, &lane->instances[i].request,
-                                                text, sizeof text);
+        int code = r->table->request_new(r->models[i].handle, &lane->instances[i].request, text,
+                                         sizeof text);
         if (code != XI_ENGINE_OK)
             return xi_plugin_fail(err, code, text);
     }
@@ -187,7 +212,7 @@ static void close_lane(struct xi_runner *r, struct xi_runner_lane *lane)
 {
     for (uint32_t i = 0; lane->instances != NULL && i < r->n_models; i++)
         if (lane->instances[i].request != NULL)
-            r->plugin.table->request_free(lane->instances[i].request);
+            r->table->request_free(lane->instances[i].request);
     free(lane->instances);
     xi_flow_run_free(lane->flow);
     xi_str_fini(&lane->json);
@@ -215,9 +240,10 @@ enum xi_rc xi_runner_open(const struct xi_runner_spec *spec, struct xi_runner **
     if (r == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a session");
     (void)snprintf(r->link_dir, sizeof r->link_dir, "%s", spec->link_dir);
+    r->engine = spec->engine;
+    r->table = spec->engine->plugin.table;
+    memcpy(r->info.engine, spec->engine->text, sizeof r->info.engine);
     enum xi_rc rc = read_manifest(r, err);
-    if (rc == XI_OK)
-        rc = open_engine(r, spec, err);
     if (rc == XI_OK)
         rc = xi_runner_models_load(r, spec, err);
     if (rc == XI_OK)
@@ -246,9 +272,6 @@ void xi_runner_close(struct xi_runner *r)
     for (uint32_t i = 0; i < r->n_models; i++)
         xi_runner_model_unload(r, &r->models[i]);
     free(r->models);
-    if (r->engine != NULL)
-        r->plugin.table->close(r->engine);
-    xi_plugin_close(&r->plugin);
     xi_manifest_free(r->manifest);
     free(r);
 }

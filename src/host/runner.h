@@ -13,14 +13,20 @@
 #include "xinfer/engine.h"
 
 struct xi_runner;
+struct xi_runner_engine; /* a plugin, opened once in a process */
 struct xi_runner_lane;
 
+/* libs "" or NULL: the plugin's own search. ENOENGINE, EENGINE. */
+enum xi_rc xi_runner_engine_open(const char *plugin_dir, const char *name, const char *libs,
+                                 struct xi_runner_engine **ret, struct xi_err *err) XI_MUST_CHECK;
+/* No runner of it may exist any more. NULL is fine. */
+void xi_runner_engine_close(struct xi_runner_engine *engine);
+
 struct xi_runner_spec {
-    const char *plugin_dir, *engine;
-    const char *engine_libs; /* "" or NULL: the plugin's own search */
-    const char *link_dir;    /* manifest.json and the package's files */
-    const char *cache_dir;   /* "" or NULL: none */
-    const char *variant;     /* "": the first of this engine that loads */
+    struct xi_runner_engine *engine; /* borrowed until close */
+    const char *link_dir;            /* manifest.json and the package's files */
+    const char *cache_dir;           /* "" or NULL: none */
+    const char *variant;             /* "": the first of this engine that loads */
     const char *device;      /* id or kind ("cpu"); "" or "auto": the variant's, else the first */
     uint32_t lanes, threads; /* threads 0: 1 */
     uint32_t max_batch;
@@ -84,7 +90,8 @@ struct xi_run_result {
     uint32_t n_outputs;
     uint64_t pre_ns, infer_ns, post_ns;
     uint64_t copied_bytes; /* that the engine or we had to copy, in and out */
-    int broken;            /* the engine gave itself up: end this process after the answer */
+    int end; /* enum xi_host_exit_code: the engine gave itself or its device up, this process is to
+              * end so after the answer; 0: it goes on */
     struct xi_run_output outputs[XI_TENSORS_MAX];
 };
 /* ret is always filled in but for the outputs, which only success has; they are the caller's to

@@ -31,13 +31,20 @@ struct xi_runner_lane {
     struct xi_flow_run *flow;             /* NULL without a flow */
     struct xi_str json, picture;
     uint64_t deadline_ns, copied_bytes; /* of the request that runs */
-    int broken;
+    int end;                            /* as of struct xi_run_result */
+};
+
+struct xi_runner_engine {
+    struct xi_plugin plugin;
+    struct xi_engine *handle;
+    struct xi_engine_probe probe;
+    char name[XI_NAME_MAX + 1];
+    char text[64]; /* "openvino 2026.4.1" */
 };
 
 struct xi_runner {
-    struct xi_plugin plugin;
-    struct xi_engine *engine;
-    struct xi_engine_probe probe;
+    struct xi_runner_engine *engine;
+    const struct xi_engine_table *table; /* the engine's */
     struct xi_manifest *manifest;
     struct xi_flow *flow;
     char link_dir[512];

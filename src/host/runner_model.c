@@ -24,13 +24,12 @@ static int arch_fits(const struct xi_manifest_variant *v)
     return 0;
 }
 
-static int variant_fits(const struct xi_runner *r, const struct xi_manifest_variant *v,
-                        const struct xi_runner_spec *spec)
+static int variant_fits(const struct xi_runner *r, const struct xi_manifest_variant *v)
 {
-    if (strcmp(v->engine, spec->engine) != 0 || !arch_fits(v))
+    if (strcmp(v->engine, r->engine->name) != 0 || !arch_fits(v))
         return 0;
     return v->engine_version[0] == '\0' ||
-           xi_version_range_match(v->engine_version, r->probe.version);
+           xi_version_range_match(v->engine_version, r->engine->probe.version);
 }
 
 static const struct {
@@ -42,7 +41,7 @@ static const struct {
 static enum xi_rc pick_device(const struct xi_runner *r, const char *want, const char **ret,
                               struct xi_err *err)
 {
-    const struct xi_engine_probe *p = &r->probe;
+    const struct xi_engine_probe *p = &r->engine->probe;
 
     for (uint32_t i = 0; i < p->n_devices; i++)
         if (want[0] == '\0' || strcmp(p->devices[i].id, want) == 0) {
@@ -99,7 +98,7 @@ static enum xi_rc load_variant(struct xi_runner *r, const struct xi_manifest_var
         .cache_dir = spec->cache_dir && spec->cache_dir[0] ? spec->cache_dir : NULL,
         .n_keys = (uint32_t)v->n_options,
         .keys = keys};
-    int code = r->plugin.table->load(r->engine, &source, &options, ret, text, sizeof text);
+    int code = r->table->load(r->engine->handle, &source, &options, ret, text, sizeof text);
     if (code != XI_ENGINE_OK)
         return xi_plugin_fail(err, code == XI_ENGINE_BAD_INPUT ? XI_ENGINE_UNSUPPORTED : code,
                               text);
@@ -113,7 +112,7 @@ static uint32_t count_ports(const struct xi_runner *r, struct xi_engine_model *m
 {
     uint32_t n = 0;
 
-    while (n <= XI_TENSORS_MAX && r->plugin.table->port(m, direction, n) != NULL)
+    while (n <= XI_TENSORS_MAX && r->table->port(m, direction, n) != NULL)
         n++;
     return n;
 }
@@ -123,7 +122,7 @@ static uint32_t count_ports(const struct xi_runner *r, struct xi_engine_model *m
 static uint32_t map_port(const struct xi_runner *r, const struct xi_runner_model *m, int direction,
                          uint32_t i, const char *name, uint32_t count)
 {
-    const struct xi_engine_table *t = r->plugin.table;
+    const struct xi_engine_table *t = r->table;
     const char *wanted = name;
 
     for (size_t k = 0; k < m->variant->n_renames; k++) {
@@ -208,8 +207,7 @@ static enum xi_rc map_side(struct xi_runner *r, struct xi_runner_model *m, int d
         if (map[i] >= has)
             return xi_fail(err, XI_EMODEL, "the model has no %s \"%.100s\"",
                            in ? "input" : "output", specs[i].name);
-        spec_of_port(r->plugin.table->port(m->handle, direction, map[i]), in ? "input" : "output",
-                     i, &is);
+        spec_of_port(r->table->port(m->handle, direction, map[i]), in ? "input" : "output", i, &is);
         if (!said->has_signature)
             specs[i] = is;
         else if (merge_port(&specs[i], &is, err) != XI_OK)
@@ -222,7 +220,7 @@ static enum xi_rc map_side(struct xi_runner *r, struct xi_runner_model *m, int d
 static void find_static_outputs(struct xi_runner *r, struct xi_runner_model *m)
 {
     for (uint32_t i = 0; i < m->signature.n_outputs; i++) {
-        const struct xi_port *p = r->plugin.table->port(m->handle, XI_OUTPUT, m->out_map[i]);
+        const struct xi_port *p = r->table->port(m->handle, XI_OUTPUT, m->out_map[i]);
         m->out_static[i] = p->rank >= 0 && xi_shape_bytes((enum xi_dtype)p->dtype, p->dims, p->rank,
                                                           &m->out_bytes[i], NULL) == XI_OK;
     }
@@ -232,7 +230,7 @@ void xi_runner_model_unload(struct xi_runner *r, struct xi_runner_model *m)
 {
     xi_signature_fini(&m->signature);
     if (m->handle != NULL)
-        r->plugin.table->unload(m->handle);
+        r->table->unload(m->handle);
     m->handle = NULL;
 }
 
@@ -262,11 +260,11 @@ static enum xi_rc load_model(struct xi_runner *r, struct xi_runner_model *m,
                              const struct xi_runner_spec *spec, struct xi_err *err)
 {
     enum xi_rc rc = xi_fail(err, XI_ENOENGINE, "model \"%.60s\" has no variant for engine \"%s\"",
-                            said->name, spec->engine);
+                            said->name, r->engine->name);
 
     for (size_t i = 0; i < said->n_variants; i++) {
         const struct xi_manifest_variant *v = &said->variants[i];
-        if (variant[0] != '\0' ? strcmp(variant, v->id) != 0 : !variant_fits(r, v, spec))
+        if (variant[0] != '\0' ? strcmp(variant, v->id) != 0 : !variant_fits(r, v))
             continue;
         rc = try_variant(r, m, said, v, spec, err);
         if (rc == XI_OK)

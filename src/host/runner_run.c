@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "host/runner_impl.h"
+#include "ipc/messages.h"
 
 int xi_runner_find_model(const struct xi_runner *r, const char *name)
 {
@@ -16,7 +17,10 @@ int xi_runner_find_model(const struct xi_runner *r, const char *name)
 static enum xi_rc engine_fail(struct xi_runner_lane *lane, int code, const char *text,
                               struct xi_err *err)
 {
-    lane->broken |= xi_plugin_is_broken(code);
+    if (xi_plugin_is_broken(code))
+        lane->end = XI_EXIT_ENGINE_BROKEN;
+    else if (code == XI_ENGINE_DEVICE_LOST)
+        lane->end = XI_EXIT_DEVICE_LOST;
     enum xi_rc rc = xi_plugin_fail(err, code, text);
     if (rc == XI_EMODEL) /* it was loaded, so this call is what is refused */
         err->rc = rc = XI_EUNSUPPORTED;
@@ -28,8 +32,8 @@ static enum xi_rc bind(struct xi_runner_lane *lane, uint32_t model, int directio
                        const struct xi_tensor *tensor, int *ret_how, struct xi_err *err)
 {
     char text[XI_ENGINE_ERR_BYTES] = "";
-    int code = lane->runner->plugin.table->bind(lane->instances[model].request, direction, port,
-                                                tensor, text, sizeof text);
+    int code = lane->runner->table->bind(lane->instances[model].request, direction, port, tensor,
+                                         text, sizeof text);
 
     if (code != XI_BIND_IN_PLACE && code != XI_BIND_COPIES)
         return engine_fail(lane, code, text, err);
@@ -73,8 +77,8 @@ enum xi_rc xi_runner_infer(struct xi_runner_lane *lane, uint32_t model,
         if (how == XI_BIND_COPIES)
             lane->copied_bytes += inputs[i].bytes;
     }
-    int code = lane->runner->plugin.table->run(lane->instances[model].request, lane->deadline_ns,
-                                               text, sizeof text);
+    int code = lane->runner->table->run(lane->instances[model].request, lane->deadline_ns, text,
+                                        sizeof text);
     return code == XI_ENGINE_OK ? XI_OK : engine_fail(lane, code, text, err);
 }
 
@@ -102,8 +106,8 @@ enum xi_rc xi_runner_output(struct xi_runner_lane *lane, uint32_t model, uint32_
     char text[XI_ENGINE_ERR_BYTES] = "";
 
     *ret = (struct xi_tensor){.size = sizeof *ret, .fd = -1};
-    int code = lane->runner->plugin.table->output(lane->instances[model].request, m->out_map[index],
-                                                  ret, text, sizeof text);
+    int code = lane->runner->table->output(lane->instances[model].request, m->out_map[index], ret,
+                                           text, sizeof text);
     return code == XI_ENGINE_OK ? check_output(ret, err) : engine_fail(lane, code, text, err);
 }
 
@@ -146,8 +150,7 @@ static enum xi_rc bind_output(struct xi_runner_lane *lane, uint32_t i,
                               struct xi_err *err)
 {
     const struct xi_runner_model *m = &lane->runner->models[0];
-    const struct xi_port *port =
-        lane->runner->plugin.table->port(m->handle, XI_OUTPUT, m->out_map[i]);
+    const struct xi_port *port = lane->runner->table->port(m->handle, XI_OUTPUT, m->out_map[i]);
     int how = XI_BIND_COPIES;
     enum xi_rc rc = sink->take(sink->ctx, m->out_bytes[i], &out->place, err);
 
@@ -296,13 +299,13 @@ enum xi_rc xi_runner_run(struct xi_runner_lane *lane, const struct xi_run_reques
     ret->n_outputs = 0;
     ret->pre_ns = ret->infer_ns = ret->post_ns = 0;
     lane->copied_bytes = 0;
-    lane->broken = 0;
+    lane->end = 0;
     lane->deadline_ns = request->deadline_ns;
     if (request->n_inputs > 0 && request->inputs[0].kind == XI_PART_BYTES)
         rc = run_flow(lane, request, sink, ret, err);
     else
         rc = run_tensors(lane, request, sink, ret, err);
     ret->copied_bytes = lane->copied_bytes;
-    ret->broken = lane->broken;
+    ret->end = lane->end;
     return rc;
 }

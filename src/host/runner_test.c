@@ -14,6 +14,8 @@
 
 #include <cmocka.h>
 
+#include "ipc/messages.h"
+
 static unsigned long allocations;
 
 void *__real_malloc(size_t n);
@@ -51,6 +53,7 @@ void *__wrap_aligned_alloc(size_t align, size_t n)
 
 struct bench {
     char dir[64];
+    struct xi_runner_engine *engine;
     struct xi_runner *runner;
     struct xi_err err;
     struct xi_run_result result;
@@ -111,12 +114,11 @@ static void package(struct bench *b, const char *model, const char *more)
 
 static enum xi_rc open_on(struct bench *b, const char *device, const char *variant)
 {
-    struct xi_runner_spec spec = {.plugin_dir = XI_TEST_PLUGINS,
-                                  .engine = "reference",
-                                  .link_dir = b->dir,
-                                  .variant = variant,
-                                  .device = device,
-                                  .lanes = 2};
+    if (b->engine == NULL &&
+        xi_runner_engine_open(XI_TEST_PLUGINS, "reference", "", &b->engine, &b->err) != XI_OK)
+        fail_msg("%s", b->err.msg);
+    struct xi_runner_spec spec = {
+        .engine = b->engine, .link_dir = b->dir, .variant = variant, .device = device, .lanes = 2};
 
     return xi_runner_open(&spec, &b->runner, &b->err);
 }
@@ -127,6 +129,7 @@ static void close_bench(struct bench *b)
     char path[256];
 
     xi_runner_close(b->runner);
+    xi_runner_engine_close(b->engine);
     for (size_t i = 0; i < 4; i++) {
         (void)snprintf(path, sizeof path, "%s/%s", b->dir, names[i]);
         (void)(i == 3 ? rmdir(b->dir) : remove(path));
@@ -232,7 +235,7 @@ static void full_sink_fails_the_request_only(void **state)
     struct xi_run_input in = floats(0, v, 400);
     assert_int_equal(run(&b, &in, 1), XI_ENOMEM);
     assert_int_equal(b.taken, b.given);
-    assert_int_equal(b.result.broken, 0);
+    assert_int_equal(b.result.end, 0);
     close_bench(&b);
 }
 
@@ -246,10 +249,10 @@ static void engine_that_gives_itself_up_is_told(void **state)
                   "fault fail timeout when 66\nfault fail device-lost when 67\n");
     struct xi_run_input in = floats(0, v, 4);
     assert_int_equal(run(&b, &in, 1), XI_EENGINE);
-    assert_int_equal(b.result.broken, 1);
+    assert_int_equal(b.result.end, XI_EXIT_ENGINE_BROKEN);
     v[0] = 67;
     assert_int_equal(run(&b, &in, 1), XI_EDEVICE);
-    assert_int_equal(b.result.broken, 0);
+    assert_int_equal(b.result.end, XI_EXIT_DEVICE_LOST);
     v[0] = 1;
     assert_int_equal(run(&b, &in, 1), XI_OK);
     close_bench(&b);

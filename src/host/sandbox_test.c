@@ -72,6 +72,25 @@ static int slow_parent(const struct bench *b)
         setpriority(PRIO_PROCESS, (id_t)getppid(), getpriority(PRIO_PROCESS, (id_t)getppid())));
 }
 
+/* By the number of this thread it could be anybody's. */
+static int slow_self_by_number(const struct bench *b)
+{
+    (void)b;
+    return result(setpriority(PRIO_PROCESS, (id_t)gettid(), 19));
+}
+
+static int slow_group(const struct bench *b)
+{
+    (void)b;
+    return result(setpriority(PRIO_PGRP, 0, 19));
+}
+
+static int slow_self(const struct bench *b)
+{
+    (void)b;
+    return result(setpriority(PRIO_PROCESS, 0, 19));
+}
+
 static int reschedule_parent(const struct bench *b)
 {
     struct sched_param param = {0};
@@ -144,6 +163,21 @@ static void reaches_no_other_process_or_file(void **state)
     assert_int_equal(try(b, own_a_pipe, xi_seccomp_strict), EPERM);
     assert_int_equal(try(b, own_a_pipe_exactly, xi_seccomp_strict), EPERM);
     assert_int_equal(try(b, move_parent, xi_seccomp_strict), EPERM);
+    assert_int_equal(try(b, slow_parent, xi_seccomp_strict), EPERM);
+}
+
+/* A thread may step back, itself alone. */
+static void steps_back_alone(void **state)
+{
+    const struct bench *b = *state;
+
+    if (!xi_seccomp_available())
+        skip();
+    assert_int_equal(try(b, slow_self, xi_seccomp_loose), 0);
+    assert_int_equal(try(b, slow_self, xi_seccomp_strict), 0);
+    assert_int_equal(try(b, slow_group, xi_seccomp_loose), EPERM);
+    assert_int_equal(try(b, slow_group, xi_seccomp_strict), EPERM);
+    assert_int_equal(try(b, slow_self_by_number, xi_seccomp_strict), EPERM);
 }
 
 static int mode_of(const struct bench *b)
@@ -270,6 +304,7 @@ int main(void)
         cmocka_unit_test(reaches_no_other_process_or_file),
         cmocka_unit_test(opens_no_file_to_all),
         cmocka_unit_test(still_places_its_own_threads),
+        cmocka_unit_test(steps_back_alone),
         cmocka_unit_test(dies_before_the_daemon_and_takes_not_all_threads),
     };
     return cmocka_run_group_tests_name("sandbox", tests, setup, teardown);

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -121,7 +122,6 @@ static const int never[] = {
     NR_FILE_SETATTR,
     SYS_truncate, /* before Landlock's version 3 */
     /* nor about these, on any process of our uid */
-    SYS_setpriority,
     SYS_ioprio_set,
     SYS_migrate_pages,
     SYS_move_pages,
@@ -280,6 +280,18 @@ static void only_self(struct program *p, int nr, unsigned want)
     answer(p, REFUSE(EPERM));
 }
 
+/* The calling thread's nice level (PRIO_PROCESS of 0) and nobody else's. */
+static void own_nice_only(struct program *p)
+{
+    emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_setpriority, 0, 7));
+    load(p, offsetof(struct seccomp_data, args[0]));
+    emit(p, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PRIO_PROCESS, 1, 0));
+    answer(p, REFUSE(EPERM));
+    load(p, offsetof(struct seccomp_data, args[1]));
+    on(p, 0, SECCOMP_RET_ALLOW);
+    answer(p, REFUSE(EPERM));
+}
+
 /* `nr`, whose second argument is a command, without these two commands. */
 static void without(struct program *p, int nr, unsigned a, unsigned b)
 {
@@ -314,6 +326,7 @@ static void common(struct program *p)
     only_self(p, SYS_kill, self);
     only_self(p, SYS_tgkill, self);
     only_self(p, SYS_sched_setaffinity, 0); /* 0: the calling thread */
+    own_nice_only(p);
     /* Whoever owns a descriptor gets the signals that its input raises. */
     without(p, SYS_fcntl, F_SETOWN, F_SETOWN_EX);
     without(p, SYS_ioctl, FIOSETOWN, SIOCSPGRP);

@@ -36,7 +36,7 @@ enum xi_msg_type {
     XI_MSG_REFUSED = 35, /* answer to NEED_OUTPUT: no more memory for you */
     XI_MSG_DROP = 36,    /* unmap a segment; no work refers to it any more */
     XI_MSG_QUIT = 37,    /* end cleanly */
-    XI_MSG_UNLOAD = 38   /* free one session; its lanes have nothing to do any more */
+    XI_MSG_UNLOAD = 38   /* free one session; its lanes were sent XI_WORK_QUIT before */
 };
 
 /* How a host of role run ends by itself; anything else is a crash. */
@@ -132,7 +132,7 @@ struct xi_msg_installed {
  * INFER), then those that do stages on the processor (PRE, POST). */
 struct xi_msg_lane {
     struct xi_msg_head head;
-    uint32_t lane; /* its number may come again after its session's UNLOADED */
+    uint32_t lane; /* its number may come again after its session's UNLOADED or FAILED */
     int32_t nice;  /* of its thread, at least the host's */
     uint64_t submit_bytes, complete_bytes; /* the two rings, one behind the other in the memory */
 };

@@ -34,6 +34,12 @@ void xi_self_step_back(int steps)
     (void)setpriority(PRIO_PROCESS, self, now + steps);
 }
 
+void xi_self_nice(int nice)
+{
+    (void)setpriority(PRIO_PROCESS, 0,
+                      nice); /* 0: this thread, the one that a sandbox lets us ask */
+}
+
 /* The kernel's struct sched_attr, first version; the C library has none. */
 struct sched_attr_v0 {
     uint32_t size, policy;

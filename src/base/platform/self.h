@@ -10,11 +10,20 @@ void xi_self_protect(void);
 uint64_t xi_self_raise_fds(void);
 
 /* Nice levels of what runs beside the daemon's loop, which stays at 0. */
-enum { XI_NICE_REALTIME = 0, XI_NICE_NORMAL = 5, XI_NICE_BATCH = 15, XI_NICE_INSTALL = 10 };
+enum {
+    XI_NICE_REALTIME = 0,
+    XI_NICE_NORMAL = 5,
+    XI_NICE_INSTALL = 10,
+    XI_NICE_BATCH = 15,
+    XI_NICE_LOAD = 19 /* loading and proving */
+};
 
 /* The calling thread (and those it starts later) steps back behind others by `steps` nice levels;
  * there is no way back for an ordinary user. Any thread. */
 void xi_self_step_back(int steps);
+/* The calling thread takes this nice level; a lower one than its own only a privileged process
+ * gets. Any thread. */
+void xi_self_nice(int nice);
 /* The calling thread waits less for a core: a few nice levels ahead where it may (as root), and
  * short turns soon instead of long ones later (Linux 6.12 and newer). Threads and processes that it
  * starts begin as usual. */

@@ -265,7 +265,8 @@ static void fill_args(const struct xi_host_spec *s, const char *limit, const cha
                                     {"--data-limit", limit},
                                     {"--uid", uid},
                                     {"--nice", nice},
-                                    {"--sandbox", s->sandbox ? "1" : "0"}};
+                                    {"--sandbox", s->sandbox ? "1" : "0"},
+                                    {"--group", s->group ? "1" : NULL}};
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         if (pairs[i][1] == NULL || pairs[i][1][0] == '\0')
             continue;

@@ -72,6 +72,7 @@ struct xi_host_spec {
     int nice;            /* it steps back so far behind the loop: base/platform/self.h */
     uint32_t run_as_uid; /* 0: as we are */
     int sandbox;         /* 0 only by configuration, for debugging */
+    int group;           /* RUN: more sessions will come, so it stays able to load */
 };
 
 enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_host_spec *spec,
