@@ -2,6 +2,10 @@
 
 #include <string.h>
 
+#include "ipc/ring.h"
+
+_Static_assert(XI_WORK_RECORD_MAX <= XI_RING_RECORD_MAX, "a record fits into a ring");
+
 static enum xi_rc broken(struct xi_err *err, const char *what, uint64_t has, uint64_t cap)
 {
     return xi_fail(err, XI_EPROTO, "%s %llu, allowed is %llu", what, (unsigned long long)has,

@@ -14,6 +14,8 @@
 #include "base/status.h"
 #include "core/tensor.h"
 
+#define XI_WORK_RECORD_MAX (64u * 1024u) /* bytes of one record: what a ring takes */
+
 enum xi_work_op {
     XI_WORK_ALL = 1, /* pre, infer and post in one grant */
     XI_WORK_PRE = 2, /* stages for accelerators: same format */

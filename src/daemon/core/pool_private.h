@@ -19,7 +19,7 @@
 #include "daemon/core/session_fsm.h"
 #include "daemon/core/worker_pool.h"
 
-#define XI_PRIORITIES     3
+#include "daemon/core/batcher.h"
 #define XI_POISON_MAX     128
 #define XI_POISON_MS      (10u * 60u * 1000u)
 #define XI_HASH_ON_LOOP   (256u * 1024u) /* bytes: about 150 µs */

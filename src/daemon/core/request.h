@@ -52,6 +52,7 @@ struct xi_request {
     unsigned attempts; /* dispatches so far */
     struct xi_request_timing timing;
     struct xi_request *prev, *next; /* the list of its state */
+    uint64_t since_ns, due_ns;      /* while QUEUED: batcher.h */
 
     /* rc XI_OK: reply holds the outputs and is the callee's to release when its bytes are
      * written. Otherwise err says why and reply is empty. The request may be reused or freed
