@@ -450,7 +450,7 @@ void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms)
         if (now_ms >= c->linger_until_ms)
             xi_conn_close(c);
     } else if (c->x == NULL) {
-        if (now_ms - c->since_ms >= f->idle_ms || c->server->draining)
+        if (now_ms - c->since_ms >= f->idle_ms || xi_server_hangs_up(c->server, now_ms))
             xi_conn_close(c);
     } else if (c->head_since_ms != 0 && now_ms - c->head_since_ms >= f->slow_head_ms) {
         too_slow(c, "the request's head did not arrive in time");
@@ -504,7 +504,7 @@ void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
         (void)uv_tcp_nodelay(&c->h.tcp, 1);
         (void)uv_recv_buffer_size(&c->h.handle, &room);
     }
-    if (server->stats.connections > server->config.connections_max || server->draining) {
+    if (server->stats.connections > server->config.connections_max) {
         /* No memory is spent on whoever is over the cap: a fixed line, then the end. */
         static const char line[] = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\n"
                                    "Content-Length: 0\r\nConnection: close\r\n\r\n";

@@ -50,6 +50,7 @@ struct xi_http_server {
     uv_timer_t sweep, retry;
     uv_idle_t turn;
     int has_tcp, has_pipe, draining, closing, retry_runs;
+    uint64_t drain_since_ms;
     int handles; /* of libuv, and exchanges under way */
     unsigned port;
     struct xi_conn *conns;
@@ -86,6 +87,8 @@ void xi_server_wait(struct xi_http_server *server);
 void xi_server_turn(struct xi_http_server *server);
 /* One of what `handles` counts is gone; the last one of a closed server frees it. */
 void xi_server_release(struct xi_http_server *server);
+/* It ends, and what was on its way when that began has been read. */
+int xi_server_hangs_up(const struct xi_http_server *server, uint64_t now_ms);
 void xi_server_conn_gone(struct xi_http_server *server);
 
 #endif

@@ -11,6 +11,9 @@
 #include "daemon/api/connection.h"
 
 enum { SWEEP_MS = 250, RETRY_MS = 5, IDLE_MS = 75000, BACKLOG = 1024, SLOT_WAIT_MS = 1000 };
+/* Told to end, it answers for so long whatever is on its way: a connection that is closed unread
+ * looks like a crash. */
+enum { DRAIN_GRACE_MS = 50 };
 
 static uint32_t or_default(uint32_t v, uint32_t otherwise)
 {
@@ -26,9 +29,30 @@ static void on_connection(uv_stream_t *listener, int status)
     xi_conn_accept(listener->data, listener);
 }
 
+static void on_handle_closed(uv_handle_t *h)
+{
+    xi_server_release(h->data);
+}
+
+static void stop_listening(struct xi_http_server *server)
+{
+    if (server->has_tcp)
+        uv_close((uv_handle_t *)&server->tcp, on_handle_closed);
+    if (server->has_pipe) {
+        uv_close((uv_handle_t *)&server->pipe, on_handle_closed); /* removes the file, too */
+    }
+    server->has_tcp = server->has_pipe = 0;
+}
+
+int xi_server_hangs_up(const struct xi_http_server *server, uint64_t now_ms)
+{
+    return server->draining && now_ms - server->drain_since_ms >= DRAIN_GRACE_MS;
+}
+
 static void check_drained(struct xi_http_server *server)
 {
-    if (!server->draining || server->conns != NULL || server->drained == NULL)
+    if (!server->draining || server->has_tcp || server->has_pipe || server->conns != NULL ||
+        server->drained == NULL)
         return;
     void (*cb)(void *) = server->drained;
     server->drained = NULL;
@@ -41,6 +65,8 @@ static void on_sweep(uv_timer_t *t)
     struct xi_conn *next;
     uint64_t now = xi_now_ms();
 
+    if (xi_server_hangs_up(server, now))
+        stop_listening(server);
     for (struct xi_conn *c = server->conns; c != NULL; c = next) {
         next = c->next;
         xi_conn_sweep(c, now);
@@ -106,11 +132,6 @@ void xi_server_conn_gone(struct xi_http_server *server)
     server->last_client_ms = xi_now_ms();
     check_drained(server);
     xi_server_release(server);
-}
-
-static void on_handle_closed(uv_handle_t *h)
-{
-    xi_server_release(h->data);
 }
 
 /* "host:port" with [v6] in brackets → an address of libuv. */
@@ -285,23 +306,13 @@ unsigned xi_http_server_port(const struct xi_http_server *server)
     return server->port;
 }
 
-static void stop_listening(struct xi_http_server *server)
-{
-    if (server->has_tcp)
-        uv_close((uv_handle_t *)&server->tcp, on_handle_closed);
-    if (server->has_pipe) {
-        uv_close((uv_handle_t *)&server->pipe, on_handle_closed); /* removes the file, too */
-    }
-    server->has_tcp = server->has_pipe = 0;
-}
-
 void xi_http_server_drain(struct xi_http_server *server, void (*cb)(void *ctx), void *ctx)
 {
     server->draining = 1;
     server->drained = cb;
     server->drained_ctx = ctx;
-    stop_listening(server);
-    on_sweep(&server->sweep);
+    server->drain_since_ms = xi_now_ms();
+    (void)uv_timer_start(&server->sweep, on_sweep, DRAIN_GRACE_MS, SWEEP_MS);
 }
 
 void xi_http_server_close(struct xi_http_server *server)
