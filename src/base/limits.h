@@ -60,6 +60,11 @@
 #define XI_SESSIONS_MAX 1024
 #define XI_QUEUE_MAX    1024
 
+/* Sequences */
+#define XI_SEQUENCE_ID_MAX    64
+#define XI_SEQUENCES_MAX      1024          /* open ones of a session */
+#define XI_SEQUENCE_STATE_MAX (64 * XI_MIB) /* state of all sequences of a tenant */
+
 /* Store */
 #define XI_STORE_JOBS_MAX 1024 /* waiting for its thread */
 #define XI_UPLOADS_MAX    8    /* packages on their way in */

@@ -70,8 +70,12 @@ struct xi_work_request {
     uint32_t want;        /* XI_ANSWER_… bits of flow/flow.h */
     uint32_t n_parts;     /* ≤ XI_TENSORS_MAX */
     uint32_t n_state;     /* of the parts, the last n_state are state tensors (read slot) */
-    uint32_t flags;
+    uint32_t flags;       /* XI_WORK_START */
 };
+
+/* Of a model with state: it begins with its initial state. Explicit state: n_state is 0 then. A
+ * request to a model with explicit state is answered with the new state in either case. */
+enum { XI_WORK_START = 1 };
 
 enum { XI_DONE_FINAL = 1, XI_DONE_MORE = 2 };
 

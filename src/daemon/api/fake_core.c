@@ -313,13 +313,18 @@ void xi_pool_stats(const struct xi_pool *pool, struct xi_pool_stats *ret)
     *ret = (struct xi_pool_stats){0};
 }
 
-void xi_reply_release(struct xi_reply *reply)
+void xi_reply_trim(struct xi_reply *reply, uint32_t n)
 {
-    for (uint32_t i = 0; i < reply->done.n_parts; i++) {
+    for (; n > 0; n--) {
+        uint32_t i = --reply->done.n_parts;
         free(reply->segments[i]->map.base);
         free(reply->segments[i]);
     }
-    reply->done.n_parts = 0;
+}
+
+void xi_reply_release(struct xi_reply *reply)
+{
+    xi_reply_trim(reply, reply->done.n_parts);
 }
 
 int xi_host_pid(const struct xi_host *host)

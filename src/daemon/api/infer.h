@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "daemon/api/exchange.h"
+#include "daemon/core/sequences.h"
 #include "daemon/loop/workers.h"
 #include "wire/oip_json.h"
 
@@ -22,6 +23,7 @@ struct xi_infer {
     enum xi_infer_accept accept;
     enum xi_priority priority;
     uint64_t deadline_ns;
+    struct xi_sequence_ask sequence;
 
     enum xi_dtype dtype; /* RAW */
     int rank;

@@ -39,9 +39,9 @@ void xi_infer_submit(struct xi_infer *inf)
     struct xi_exchange *x = inf->x;
     struct xi_service *service = x->server->service;
     struct xi_request *req = &inf->req;
+    struct xi_err err;
 
     if (x->conn == NULL) { /* the client went while its JSON was read */
-        struct xi_err err;
         (void)xi_fail(&err, XI_ECANCELLED, "the client went away");
         xi_request_finish(req, XI_ECANCELLED, NULL, &err);
         return;
@@ -63,6 +63,12 @@ void xi_infer_submit(struct xi_infer *inf)
         x->slot = NULL;
     }
     inf->session->stats.copied_bytes += x->stream.copied;
+    if (inf->sequence.id[0] != '\0' &&
+        xi_sequence_join(service->shm, req, &inf->sequence, &err) != XI_OK) {
+        req->retry_after_s = 1;
+        xi_request_finish(req, err.rc, NULL, &err);
+        return;
+    }
     x->gone = gone;
     xi_pool_submit(service->pool, req);
 }

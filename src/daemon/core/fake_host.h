@@ -29,6 +29,7 @@ struct fake {
     enum xi_rc submit_rc;      /* of the next submit, then XI_OK */
     unsigned links;            /* calls of xi_store_prepare */
     uint64_t replies;          /* not yet released */
+    int no_slots;              /* xi_shm_take has no room */
 };
 extern struct fake fake;
 

@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "daemon/core/pool_private.h"
+#include "daemon/core/sequences.h"
 
 /* What would run next, or NULL when nothing may. */
 static struct xi_request *next_of(const struct xi_queue *q)
@@ -64,6 +65,7 @@ void xi_lane_free(struct xi_queue *q, uint32_t index)
     struct xi_lane *lane = &q->session->lanes[index];
 
     xi_slot_put(lane->slot);
+    xi_slot_put(lane->state);
     *lane = (struct xi_lane){0};
     q->free_lanes[q->n_free++] = index;
     q->pool->running--;
@@ -76,15 +78,19 @@ static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, struct xi_request
         .request = {.id = req->id,
                     .deadline_ns = req->deadline_ns,
                     .want = req->want,
-                    .n_parts = req->n_parts},
+                    .n_parts = req->n_parts,
+                    .n_state = req->n_state,
+                    .flags = xi_sequence_work_flags(req)},
         .parts = req->parts,
         .segments = segments,
     };
     struct xi_err err;
     uint32_t i;
 
-    for (i = 0; i < req->n_parts; i++)
+    for (i = 0; i < req->n_parts - req->n_state; i++)
         segments[i] = req->slot->segment;
+    for (; i < req->n_parts; i++)
+        segments[i] = xi_sequence_slot(req)->segment;
     return xi_host_submit(q->session->host, lane, XI_WORK_ALL, &item, 1, &err);
 }
 
@@ -98,6 +104,9 @@ static void take_lane(struct xi_queue *q, struct xi_request *req, uint64_t now)
     lane->slot = req->slot;
     if (lane->slot != NULL)
         xi_slot_get(lane->slot);
+    lane->state = xi_sequence_slot(req);
+    if (lane->state != NULL)
+        xi_slot_get(lane->state);
     lane->started_ns = now;
     lane->kill_at_ns = now + xi_watchdog_allowance_ns(q);
     req->lane = index;
@@ -175,6 +184,12 @@ static void answer(struct xi_request *req, struct xi_reply *reply)
     uint32_t i;
 
     if (rc == XI_OK) {
+        rc = xi_sequence_commit(req, reply, &err);
+        if (rc != XI_OK) {
+            xi_reply_release(reply);
+            xi_request_finish(req, rc, NULL, &err);
+            return;
+        }
         for (i = 0; i < done->n_parts; i++)
             req->session->stats.output_bytes += reply->parts[i].mem.bytes;
         xi_request_finish(req, XI_OK, reply, NULL);

@@ -185,6 +185,7 @@ static void on_hashed(struct xi_work *work)
     check->pool->checks--;
     if (check->request != NULL)
         concluded(check, check->request);
+    xi_pool_settle(check->pool);
     xi_slot_put(check->slot);
     xi_pool_release(check->pool);
     free(check);
@@ -207,8 +208,8 @@ static struct xi_check *check_begin(struct xi_pool *pool, struct xi_request *req
     check->work.data = check;
     check->pool = pool;
     check->purpose = purpose;
-    check->n_parts = req->n_parts;
-    memcpy(check->parts, req->parts, req->n_parts * sizeof(req->parts[0]));
+    check->n_parts = req->n_parts - req->n_state; /* what the client sent */
+    memcpy(check->parts, req->parts, check->n_parts * sizeof(req->parts[0]));
     check->slot = req->slot;
     xi_slot_get(check->slot);
     return check;

@@ -30,6 +30,7 @@ struct xi_lane {
     uint64_t id;
     struct xi_request *request; /* NULL: it was cancelled, the answer is thrown away */
     struct xi_slot *slot;       /* kept while the host may read it */
+    struct xi_slot *state;      /* the same, of its sequence */
     uint64_t started_ns, kill_at_ns;
 };
 
@@ -53,7 +54,7 @@ struct xi_queue {
     struct xi_err refusal;
     unsigned refusal_retry_s;
     struct xi_request *class_tail[XI_PRIORITIES]; /* last waiting one of each priority */
-    struct xi_request_list running, suspects, checking;
+    struct xi_request_list running, suspects, checking, ordered;
     uint32_t free_lanes[XI_LANES_MAX];
     uint32_t n_free, n_lanes;
     int alone;         /* a suspect runs, and nothing beside it */
@@ -88,6 +89,7 @@ struct xi_pool {
     struct xi_queue *ready[XI_PRIORITIES]; /* head of each ring */
     struct xi_queue *all;
     struct xi_request_list leaving;
+    int advanced; /* a sequence went on: something may be dispatched */
     struct xi_deadlines deadlines;
     uint64_t deadline_armed_ns; /* 0: the timer is not set */
     uv_timer_t deadline_timer, watchdog_timer;
@@ -124,7 +126,9 @@ void xi_pool_release(struct xi_pool *pool); /* frees it once nothing is under wa
 /* Every change of state: off one list, onto the tail of another (a queue: behind its priority). */
 void xi_request_move(struct xi_request *req, enum xi_request_state to);
 void xi_request_refuse(struct xi_request *req, enum xi_rc rc); /* → LEAVING */
-void xi_pool_settle(struct xi_pool *pool);                     /* answers all LEAVING; calls done */
+/* Answers all LEAVING, dispatches what that lets go on; calls done. */
+void xi_pool_settle(struct xi_pool *pool);
+void xi_request_turn(struct xi_request *req); /* → QUEUED, or LEAVING when its sequence is lost */
 
 /* ---- deadlines ---- */
 enum xi_rc xi_deadlines_reserve(struct xi_deadlines *d, uint32_t more,

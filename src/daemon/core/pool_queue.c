@@ -1,5 +1,6 @@
 #include "base/clock.h"
 #include "daemon/core/pool_private.h"
+#include "daemon/core/sequences.h"
 
 static void list_append(struct xi_request_list *list, struct xi_request *req)
 {
@@ -88,8 +89,9 @@ static struct xi_request_list *list_of(struct xi_queue *q, enum xi_request_state
         return &q->checking;
     case XI_REQ_LEAVING:
         return &q->pool->leaving;
-    case XI_REQ_NEW:
     case XI_REQ_ORDERED:
+        return &q->ordered;
+    case XI_REQ_NEW:
     case XI_REQ_QUEUED:
     case XI_REQ_FINISHED:
         break;
@@ -99,7 +101,7 @@ static struct xi_request_list *list_of(struct xi_queue *q, enum xi_request_state
 
 static int waits(enum xi_request_state state)
 {
-    return state == XI_REQ_QUEUED || state == XI_REQ_SUSPECT;
+    return state == XI_REQ_QUEUED || state == XI_REQ_SUSPECT || state == XI_REQ_ORDERED;
 }
 
 static void take_off(struct xi_queue *q, struct xi_request *req)
@@ -148,6 +150,28 @@ void xi_request_refuse(struct xi_request *req, enum xi_rc rc)
     xi_queue_update(q);
 }
 
+void xi_request_turn(struct xi_request *req)
+{
+    struct xi_err err;
+    enum xi_rc rc = req->sequence == NULL ? XI_OK : xi_sequence_begin(req, &err);
+
+    if (rc != XI_OK) {
+        xi_request_refuse(req, rc);
+        return;
+    }
+    xi_request_move(req, XI_REQ_QUEUED);
+    xi_queue_update(req->session->queue);
+}
+
+/* The next of its sequence has its turn. */
+static void go_on(struct xi_pool *pool, struct xi_request *next)
+{
+    if (next == NULL || next->state != XI_REQ_ORDERED)
+        return;
+    xi_request_turn(next);
+    pool->advanced = 1;
+}
+
 static void verdict_text(const struct xi_request *req, struct xi_err *ret)
 {
     uint64_t waited = (xi_now_ns() - req->timing.born) / 1000000u;
@@ -155,6 +179,8 @@ static void verdict_text(const struct xi_request *req, struct xi_err *ret)
     if (req->verdict == XI_ETIMEOUT)
         (void)xi_fail(ret, XI_ETIMEOUT, "its deadline passed after %llu ms, before it could run",
                       (unsigned long long)waited);
+    else if (req->verdict == XI_ESEQUENCE)
+        (void)xi_sequence_lost(req, ret);
     else
         (void)xi_fail(ret, req->verdict, "could not be handed to the model's host");
 }
@@ -163,9 +189,15 @@ void xi_pool_settle(struct xi_pool *pool)
 {
     struct xi_err err;
 
-    while (pool->leaving.head != NULL) {
-        verdict_text(pool->leaving.head, &err);
-        xi_request_finish(pool->leaving.head, pool->leaving.head->verdict, NULL, &err);
+    for (;;) {
+        while (pool->leaving.head != NULL) {
+            verdict_text(pool->leaving.head, &err);
+            xi_request_finish(pool->leaving.head, pool->leaving.head->verdict, NULL, &err);
+        }
+        if (!pool->advanced)
+            return;
+        pool->advanced = 0;
+        xi_pool_dispatch(pool);
     }
 }
 
@@ -207,6 +239,8 @@ void xi_request_finish(struct xi_request *req, enum xi_rc rc, struct xi_reply *r
     xi_request_move(req, XI_REQ_FINISHED);
     req->timing.completed = xi_now_ns();
     account(&s->stats, req, rc);
+    if (req->sequence != NULL)
+        go_on(q->pool, xi_sequence_leave(req, rc, req->timing.completed / 1000000u));
     /* From here on the request may be reused or freed. */
     req->done(req, rc, rc == XI_OK ? reply : NULL, err);
     xi_slot_put(slot);

@@ -1,5 +1,6 @@
 #include "base/log.h"
 #include "daemon/core/pool_private.h"
+#include "daemon/core/sequences.h"
 
 static void all_lanes_free(struct xi_queue *q)
 {
@@ -34,8 +35,12 @@ enum xi_crash_blame xi_pool_host_gone(struct xi_session *s, int wanted, const ch
     while (q->running.head != NULL) {
         xi_log(XI_INFO, "request.suspect", "id=%s request=%llu host=%s", s->id,
                (unsigned long long)q->running.head->id, reason);
-        xi_request_move(q->running.head, XI_REQ_SUSPECT);
+        if (s->stateful == XI_STATE_HIDDEN && q->running.head->sequence != NULL)
+            xi_request_refuse(q->running.head, XI_ESEQUENCE);
+        else
+            xi_request_move(q->running.head, XI_REQ_SUSPECT);
     }
+    xi_sequences_host_gone(s);
     if (!wanted)
         q->answered = 0;
     xi_queue_update(q);

@@ -45,9 +45,12 @@ struct xi_request {
     struct xi_part parts[XI_TENSORS_MAX]; /* mem.segment and offset point into slot */
 
     struct xi_sequence *sequence; /* NULL: none; set by xi_sequence_join (sequences.h) */
-    uint32_t n_state;             /* of the parts, the last n_state: its sequence's state */
-    uint32_t rows;                /* of its inputs' first dimension, for batches; 1 for files */
-    uint64_t shape_key;           /* equal ones may share a run */
+    unsigned sequence_flags;      /* sequences' own, as are the two links of its line */
+    struct xi_request *sequence_prev, *sequence_next;
+    uint32_t n_state;   /* of the parts, the last n_state: its sequence's state, which
+                           lies in xi_sequence_slot, not in slot */
+    uint32_t rows;      /* of its inputs' first dimension, for batches; 1 for files */
+    uint64_t shape_key; /* equal ones may share a run */
 
     unsigned attempts; /* dispatches so far */
     struct xi_request_timing timing;

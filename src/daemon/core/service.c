@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/core/sequences.h"
 #include "daemon/core/service_private.h"
 
 /* ---- opening ---- */
@@ -16,6 +17,16 @@ static void on_trim(uv_timer_t *timer)
     struct xi_service_inner *in = timer->data;
 
     xi_shm_trim(in->s.shm);
+}
+
+static void on_expire(uv_timer_t *timer)
+{
+    struct xi_service_inner *in = timer->data;
+    struct xi_session *s = NULL;
+    uint64_t now = xi_now_ms();
+
+    while (in->s.sessions != NULL && (s = xi_sessions_each(in->s.sessions, s)) != NULL)
+        xi_sequences_expire(s, now);
 }
 
 static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
@@ -89,10 +100,14 @@ static void start_timers(struct xi_service_inner *in)
     (void)uv_timer_init(in->s.loop, &in->drain);
     (void)uv_timer_init(in->s.loop, &in->trim);
     in->drain.data = in;
+    (void)uv_timer_init(in->s.loop, &in->expire);
     in->trim.data = in;
-    in->open_handles = 2;
+    in->expire.data = in;
+    in->open_handles = 3;
     (void)uv_timer_start(&in->trim, on_trim, XI_SHM_TRIM_MS, XI_SHM_TRIM_MS);
     uv_unref((uv_handle_t *)&in->trim);
+    (void)uv_timer_start(&in->expire, on_expire, XI_EXPIRE_MS, XI_EXPIRE_MS);
+    uv_unref((uv_handle_t *)&in->expire);
     xi_loop_lag_start(&in->lag, in->s.loop, &in->s.loop_lag);
 }
 
@@ -225,6 +240,7 @@ static void close_handles(struct xi_service_inner *in)
     }
     uv_close((uv_handle_t *)&in->drain, on_handle_closed);
     uv_close((uv_handle_t *)&in->trim, on_handle_closed);
+    uv_close((uv_handle_t *)&in->expire, on_handle_closed);
 }
 
 static void on_drain_wake(uv_timer_t *timer)

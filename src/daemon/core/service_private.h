@@ -14,6 +14,7 @@
 #define XI_PROBE_MS    5000u
 #define XI_MONITOR_MS  1000u
 #define XI_SHM_TRIM_MS 5000u
+#define XI_EXPIRE_MS   1000u /* of sequences */
 #define XI_CLOSE_MS    5000u
 
 struct xi_service_inner;
@@ -37,7 +38,7 @@ struct xi_service_inner {
     struct xi_err restore_err; /* the first row that could not be brought back */
     uint32_t restore_failures;
     struct xi_loop_lag lag;
-    uv_timer_t drain, trim;
+    uv_timer_t drain, trim, expire;
     uint64_t drain_until_ms;
     void (*drained)(void *ctx);
     void *drained_ctx;

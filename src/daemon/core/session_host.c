@@ -156,6 +156,19 @@ static uint64_t wall_ms(void)
     return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
 }
 
+/* Without memory for them the model goes on as if it had none: its first request fails loudly. */
+static void take_states(struct xi_session *s, const struct xi_msg_loaded *m)
+{
+    uint32_t i;
+
+    free(s->states);
+    s->n_states = 0;
+    s->stateful = (enum xi_stateful)m->stateful;
+    s->states = m->n_states > 0 ? calloc(m->n_states, sizeof(*s->states)) : NULL;
+    for (i = 0; s->states != NULL && i < m->n_states; i++)
+        s->states[s->n_states++] = xi_msg_state(m, i);
+}
+
 static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loaded *m,
                       struct xi_signature *signature)
 {
@@ -171,6 +184,7 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     }
     xi_signature_fini(&s->signature);
     s->signature = *signature;
+    take_states(s, m);
     s->has_flow = m->has_flow != 0;
     s->takes_image = m->takes_image != 0;
     s->draws = m->draws != 0;

@@ -96,6 +96,7 @@ static void release(struct xi_entry *e)
     xi_pool_detach(&e->s);
     xi_signature_fini(&e->s.signature);
     xi_record_free(e->s.record);
+    free(e->s.states);
     free(e->choices);
     e->s.record = NULL;
     e->choices = NULL;

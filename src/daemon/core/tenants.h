@@ -26,6 +26,7 @@ struct xi_tenant {
     /* counters */
     uint64_t requests, completed, refused_quota, device_ns;
     uint64_t reserved_bytes; /* admission's */
+    uint64_t state_bytes;    /* of its sequences */
     uint32_t queued, running, sessions;
     /* the bucket of rate_per_s */
     double tokens;

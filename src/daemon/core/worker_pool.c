@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "daemon/core/pool_private.h"
+#include "daemon/core/sequences.h"
 
 struct xi_pool *xi_pool_new(uv_loop_t *loop, const struct xi_pool_config *config)
 {
@@ -105,6 +106,7 @@ void xi_pool_detach(struct xi_session *s)
     if (q == NULL)
         return;
     XI_ASSERT(!xi_pool_busy(s) && q->ready_class < 0);
+    xi_sequences_free(s);
     q->pool->deadlines.cap -= q->pool->config.queue_limit + q->n_lanes;
     if (q->all_prev != NULL)
         q->all_prev->all_next = q->all_next;
@@ -122,7 +124,7 @@ int xi_pool_busy(const struct xi_session *s)
 {
     const struct xi_queue *q = s->queue;
 
-    return s->queued + s->running + q->suspects.n + q->checking.n > 0;
+    return s->queued + s->running + q->suspects.n + q->checking.n + q->ordered.n > 0;
 }
 
 void xi_pool_hold(struct xi_session *s)
@@ -160,7 +162,9 @@ static struct xi_request *any_of(struct xi_session *s)
         return q->running.head;
     if (q->suspects.head != NULL)
         return q->suspects.head;
-    return s->queue_head != NULL ? s->queue_head : q->checking.head;
+    if (s->queue_head != NULL)
+        return s->queue_head;
+    return q->ordered.head != NULL ? q->ordered.head : q->checking.head;
 }
 
 void xi_pool_fail(struct xi_session *s, const struct xi_err *why, unsigned retry_after_s)
@@ -178,6 +182,7 @@ void xi_pool_fail(struct xi_session *s, const struct xi_err *why, unsigned retry
         req->retry_after_s = retry_after_s;
         xi_request_finish(req, why->rc, NULL, why);
     }
+    xi_pool_settle(q->pool);
 }
 
 /* ---- submit and cancel ---- */
@@ -207,10 +212,11 @@ static enum xi_rc admit(struct xi_queue *q, struct xi_request *req, struct xi_er
             *err = q->refusal;
         return q->refusal.rc;
     }
-    if (s->queued + q->checking.n >= q->pool->config.queue_limit) {
+    if (s->queued + q->checking.n + q->ordered.n >= q->pool->config.queue_limit) {
         req->retry_after_s = retry_after(s);
-        return xi_fail(err, XI_EAGAIN, "%u requests wait for %s already, %u may", s->queued,
-                       s->name, q->pool->config.queue_limit);
+        return xi_fail(err, XI_EAGAIN, "%u requests wait for %s already, %u may",
+                       s->queued + q->checking.n + q->ordered.n, s->name,
+                       q->pool->config.queue_limit);
     }
     if (req->deadline_ns != 0 && req->deadline_ns <= xi_now_ns())
         return xi_fail(err, XI_ETIMEOUT, "its deadline passed before it was complete");
@@ -281,8 +287,10 @@ void xi_pool_enqueue(struct xi_queue *q, struct xi_request *req)
         return;
     }
     req->timing.queued = xi_now_ns();
-    xi_request_move(req, XI_REQ_QUEUED);
-    xi_queue_update(q);
+    if (req->sequence != NULL && !xi_sequence_turn(req))
+        xi_request_move(req, XI_REQ_ORDERED);
+    else
+        xi_request_turn(req);
     xi_pool_dispatch(q->pool);
     if (req->deadline_ns != 0) /* still ours: dispatching calls nobody */
         xi_pool_arm_deadline(q->pool);
@@ -308,9 +316,12 @@ void xi_pool_submit(struct xi_pool *pool, struct xi_request *req)
     }
     for (i = 0; i < req->n_parts; i++)
         q->session->stats.input_bytes += req->parts[i].mem.bytes;
-    if (xi_poison_check(q, req))
-        return;
-    xi_pool_enqueue(q, req);
+    if (req->sequence != NULL)
+        xi_sequence_enter(req);
+    if (!xi_poison_check(q, req))
+        xi_pool_enqueue(q, req);
+    else
+        xi_pool_settle(pool);
 }
 
 void xi_pool_cancel(struct xi_pool *pool, struct xi_request *req)
@@ -341,7 +352,7 @@ void xi_pool_stats(const struct xi_pool *pool, struct xi_pool_stats *ret)
     ret->suspects = 0;
     ret->lanes = 0;
     for (q = pool->all; q != NULL; q = q->all_next) {
-        ret->queued += q->session->queued + q->checking.n;
+        ret->queued += q->session->queued + q->checking.n + q->ordered.n;
         ret->suspects += q->suspects.n;
         ret->lanes += q->n_lanes;
     }

@@ -143,19 +143,27 @@ static void give_back(struct xi_host *host, uint32_t lane_index, const struct xi
         owe(host, lane, mem);
 }
 
+void xi_reply_trim(struct xi_reply *reply, uint32_t n)
+{
+    struct xi_host *host = reply->host;
+
+    for (; n > 0 && reply->done.n_parts > 0; n--) {
+        uint32_t i = --reply->done.n_parts;
+        if (host->state <= XI_HOST_ENDING && host->n_lanes > reply->lane)
+            give_back(host, reply->lane, &reply->parts[i].mem);
+        xi_segment_put(reply->segments[i]);
+        reply->segments[i] = NULL;
+    }
+    reply->done.n_state = 0;
+}
+
 void xi_reply_release(struct xi_reply *reply)
 {
     struct xi_host *host = reply->host;
 
     if (host == NULL)
         return;
-    for (uint32_t i = 0; i < reply->done.n_parts; i++) {
-        if (host->state <= XI_HOST_ENDING && host->n_lanes > reply->lane)
-            give_back(host, reply->lane, &reply->parts[i].mem);
-        xi_segment_put(reply->segments[i]);
-        reply->segments[i] = NULL;
-    }
-    reply->done.n_parts = 0;
+    xi_reply_trim(reply, reply->done.n_parts);
     reply->host = NULL;
     xi_host_deref(host);
 }

@@ -40,6 +40,8 @@ static inline const void *xi_reply_data(const struct xi_reply *r, uint32_t i)
 }
 /* Gives the output memory back to the host (if it still lives). A released or empty one is fine. */
 void xi_reply_release(struct xi_reply *reply);
+/* The same for its last n parts alone, which it has no more. */
+void xi_reply_trim(struct xi_reply *reply, uint32_t n);
 
 /* Any may be NULL. */
 struct xi_host_events {

@@ -90,6 +90,14 @@ static enum xi_rc read_deadline(struct xi_exchange *x, struct xi_infer *inf, str
     return XI_OK;
 }
 
+static enum xi_rc read_sequence(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    const char *value = xi_http_header(&x->stream, "xinfer-sequence");
+
+    inf->sequence.id[0] = '\0';
+    return value == NULL ? XI_OK : xi_sequence_parse(value, &inf->sequence, err);
+}
+
 static enum xi_rc read_accept(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
     const struct xi_session *s = inf->session;
@@ -222,6 +230,8 @@ static enum xi_rc read_head(struct xi_exchange *x, struct xi_infer *inf, struct 
         rc = read_priority(x, inf, err);
     if (rc == XI_OK)
         rc = read_deadline(x, inf, err);
+    if (rc == XI_OK)
+        rc = read_sequence(x, inf, err);
     if (rc == XI_OK && x->stream.content_length != XI_HTTP_NO_LENGTH &&
         x->stream.content_length > x->stream.body_limit)
         rc = xi_fail(err, XI_ETOOBIG, "JSON of %" PRIu64 " bytes, the limit is %llu",
