@@ -125,6 +125,9 @@ static void refuses_bad_text(void **state)
         {HEAD "fault nosuch\n", "no fault"},
         {HEAD "fault delay-ms\n", "can't take"},
         {HEAD "fault delay-ms -1\n", "can't take"},
+        {HEAD "cost-us 5\n", "two numbers"},
+        {HEAD "spin-us 5 -1\n", "two numbers"},
+        {HEAD "cost-us 1 2 3\n", "too much"},
         {HEAD "fault fail oops\n", "can't take"},
         {HEAD "fault hang at 0\n", "after a fault come"},
         {HEAD "fault hang now\n", "after a fault come"},
@@ -357,6 +360,39 @@ static void *cancel_soon(void *arg)
     return NULL;
 }
 
+/* A run of two rows pays for both; asleep it takes no core. */
+static void runs_cost_what_they_say(void **state)
+{
+    static const char *const costs[] = {COPY "cost-us 20000 15000\n", COPY "spin-us 20000 15000\n"};
+    struct kit *k = *state;
+
+    for (int i = 0; i < 2; i++) {
+        struct session s;
+        session_open(k, costs[i], &s);
+        double start = now_ms(), cpu = cpu_ms();
+        assert_int_equal(session_run(&s), XI_ENGINE_OK);
+        double took = now_ms() - start, busy = cpu_ms() - cpu;
+        assert_true(took >= 49.0);
+        assert_true(i == 0 ? busy < took / 2 : busy > 10.0); /* the machine may be busy */
+        session_close(&s);
+    }
+}
+
+static void claims_memory_it_does_not_hold(void **state)
+{
+    struct xi_engine_stats none = {.size = sizeof(none)}, all = {.size = sizeof(all)};
+    struct kit *k = *state;
+    struct session s;
+
+    session_open(k, COPY, &s);
+    assert_int_equal(k->api->stats(s.model, &none), XI_ENGINE_OK);
+    session_close(&s);
+    session_open(k, COPY "fault claim 1000000000000\n", &s);
+    assert_int_equal(k->api->stats(s.model, &all), XI_ENGINE_OK);
+    assert_true(all.bytes_held - none.bytes_held == 1000000000000u);
+    session_close(&s);
+}
+
 static void cancels_a_delay(void **state)
 {
     struct kit *k = *state;
@@ -533,6 +569,8 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(fails_at_and_from, &kit),
         cmocka_unit_test_prestate(spoils_when_asked_by_the_input, &kit),
         cmocka_unit_test_prestate(delays_and_spins, &kit),
+        cmocka_unit_test_prestate(runs_cost_what_they_say, &kit),
+        cmocka_unit_test_prestate(claims_memory_it_does_not_hold, &kit),
         cmocka_unit_test_prestate(cancels_a_delay, &kit),
         cmocka_unit_test_prestate(refuses_and_holds_at_load, &kit),
         cmocka_unit_test_prestate(crashes_hangs_and_stops, &kit),

@@ -1,4 +1,5 @@
 """Fixtures of the integration tests: the real programs, driven as a user drives them."""
+import json
 import os
 import sys
 
@@ -43,6 +44,18 @@ def new_daemon(request):
 def daemon(new_daemon):
     """A running xinferd that is ready: .url .sock .get .post .cli .log .pid .hosts"""
     return new_daemon().start()
+
+
+@pytest.fixture
+def simulated(new_daemon, tmp_path):
+    """A daemon, not started yet, whose engines are the real ones and `simulated`, with the devices
+    GPU.0, NPU.0 (all sessions in one host) and CPU. simulated(**config): more keys of its file."""
+    def make(**config):
+        path = tmp_path / "simulated.json"
+        config["engine_dir"] = os.path.join(build_dir(), "test", "engines-simulated")
+        path.write_text(json.dumps(config))
+        return new_daemon("--config", str(path))
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,8 @@
 """Small models of the reference engine, and requests to them."""
+import json
 import struct
+
+from daemon import run_program
 
 DOUBLE = """xref 1
 input x FP32 [-1,4]
@@ -14,6 +17,29 @@ def write(tmp_path, name, text=DOUBLE, *faults):
     path = tmp_path / (name + ".xref")
     path.write_text(text + "".join("fault %s\n" % f for f in faults))
     return str(path)
+
+
+def package(folder, name, text, engine="reference", flow=None, device=None, model=None):
+    """Packs a model of the reference format; returns the package's path. engine "simulated" with
+    device "GPU.0" or "NPU.0" needs the fixture `simulated`; model: more keys of models.main."""
+    (folder / (name + ".xref")).write_text(text)
+    variant = {"id": "f32", "files": ["variants/m.xref"], "format": "reference",
+               "engine": {"name": engine}, "precision": "f32"}
+    if device:
+        variant["device"] = device
+    manifest = {"xpkg": 1, "name": name, "version": "1.0.0", "output": "tensors",
+                "input": "image" if flow else "tensors",
+                "models": {"main": {"variants": [variant], **(model or {})}}}
+    files = {"variants/m.xref": name + ".xref"}
+    if flow:
+        (folder / "flow.json").write_text(json.dumps(flow))
+        manifest["flow"], files["flow.json"] = "flow.json", "flow.json"
+    (folder / "recipe.json").write_text(json.dumps({"recipe": 1, "manifest": manifest,
+                                                    "files": files}))
+    path = folder / (name + ".xpkg")
+    said = run_program("xinfer", "pack", folder / "recipe.json", "-o", path)
+    assert said.rc == 0, said
+    return path
 
 
 def floats(*values):

@@ -30,26 +30,6 @@ FLOW = {"steps": [{"op": "decode_image", "in": "input", "out": "photo"},
         "output": {"tensors": ["y"]}}
 
 
-def recipe(folder, name, text, engine="reference", flow=None):
-    """Packs a model of the reference engine; returns the package's path."""
-    (folder / (name + ".xref")).write_text(text)
-    manifest = {"xpkg": 1, "name": name, "version": "1.0.0", "output": "tensors",
-                "input": "image" if flow else "tensors",
-                "models": {"main": {"variants": [{
-                    "id": "f32", "files": ["variants/m.xref"], "format": "reference",
-                    "engine": {"name": engine}, "precision": "f32"}]}}}
-    files = {"variants/m.xref": name + ".xref"}
-    if flow:
-        (folder / "flow.json").write_text(json.dumps(flow))
-        manifest["flow"], files["flow.json"] = "flow.json", "flow.json"
-    (folder / "recipe.json").write_text(json.dumps({"recipe": 1, "manifest": manifest,
-                                                    "files": files}))
-    package = folder / (name + ".xpkg")
-    said = run_program("xinfer", "pack", folder / "recipe.json", "-o", package)
-    assert said.rc == 0, said
-    return package
-
-
 class Guarded:
     """A daemon with a neighbour that must notice nothing of what a test does."""
     def __init__(self, daemon):
@@ -81,7 +61,7 @@ def eye(daemon, tmp_path):
     """A model that takes pictures: it answers the four corners' colours."""
     folder = tmp_path / "eye"
     folder.mkdir()
-    said = daemon.cli("load", recipe(folder, "eye", COLOURS, flow=FLOW))
+    said = daemon.cli("load", models.package(folder, "eye", COLOURS, flow=FLOW))
     assert said.rc == 0, said
 
 
@@ -248,7 +228,7 @@ def flipped(data, at):
 def test_packages_that_are_broken(guarded, tmp_path, what):
     folder = tmp_path / "p"
     folder.mkdir()
-    package = recipe(folder, "tiny", models.DOUBLE)
+    package = models.package(folder, "tiny", models.DOUBLE)
     data = broken_packages(package.read_bytes())[what]
     sent = {"Content-Type": "application/vnd.xinfer.xpkg"}
     answer = guarded.daemon.post("/v1/control/packages", data, headers=sent)
@@ -263,7 +243,7 @@ def test_packages_that_are_broken(guarded, tmp_path, what):
 def test_a_package_for_an_engine_that_is_not_here(guarded, tmp_path):
     folder = tmp_path / "p"
     folder.mkdir()
-    package = recipe(folder, "exotic", models.DOUBLE, engine="nosuch")
+    package = models.package(folder, "exotic", models.DOUBLE, engine="nosuch")
     told = told_by_command(guarded.daemon.cli("load", package, "--json"), "XI-0401", "nosuch")
     assert "xinfer doctor" in told["hint"]
 
@@ -399,7 +379,7 @@ def test_engines_that_are_none(new_daemon, tmp_path, other_home):
         assert checks["engine " + name]["value"] == told[name]["missing"]
     folder = tmp_path / "p"
     folder.mkdir()
-    wanted = daemon.cli("load", recipe(folder, "wants", models.DOUBLE, engine="probecrash"), "--json")
+    wanted = daemon.cli("load", models.package(folder, "wants", models.DOUBLE, engine="probecrash"), "--json")
     told_by_command(wanted, "XI-0401", "probecrash")
     Guarded(daemon).check()
 

@@ -39,6 +39,7 @@ static const struct {
     {"load-crash", XREF_LOAD_CRASH, HOW, 0},
     {"load-hang", XREF_LOAD_HANG, NO_VALUE, 0},
     {"hold", XREF_HOLD, NUMBER, (int64_t)1 << 36},
+    {"claim", XREF_CLAIM, NUMBER, (int64_t)1 << 40},
 };
 
 static const char *const how_names[] = {
@@ -385,4 +386,14 @@ int xref_faults_at_load(const struct xref_program *p, void **ret_held, uint64_t 
             rc = hold(f->amount, ret_held, ret_bytes, err);
     }
     return rc;
+}
+
+uint64_t xref_faults_claim(const struct xref_program *p)
+{
+    uint64_t claimed = 0;
+
+    for (uint32_t i = 0; i < p->n_faults; i++)
+        if (p->faults[i].kind == XREF_CLAIM)
+            claimed += (uint64_t)p->faults[i].amount;
+    return claimed;
 }

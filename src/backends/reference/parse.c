@@ -349,6 +349,16 @@ static int parse_fault(struct parser *ps)
     return XI_ENGINE_OK;
 }
 
+/* "cost-us SETUP ROW", "spin-us SETUP ROW" */
+static int parse_cost(struct parser *ps, int spins)
+{
+    const char *setup = token(ps), *row = token(ps);
+
+    if (xref_cost_parse(setup, row, spins, &ps->p->cost) == 0)
+        return XI_ENGINE_OK;
+    return BAD(ps, "%s", "a cost is two numbers of microseconds: of each run, of each row");
+}
+
 static int parse_line(struct parser *ps)
 {
     char *word = token(ps), *rest;
@@ -364,6 +374,8 @@ static int parse_line(struct parser *ps)
         rc = parse_const(ps);
     else if (strcmp(word, "fault") == 0)
         rc = parse_fault(ps);
+    else if (strcmp(word, "cost-us") == 0 || strcmp(word, "spin-us") == 0)
+        rc = parse_cost(ps, word[0] == 's');
     else
         rc = parse_op(ps, word);
     if (rc != XI_ENGINE_OK)

@@ -51,14 +51,12 @@ static int engine_probe(const struct xi_engine_config *config, struct xi_engine_
     (void)config; /* a vendor's plugin looks for its library in config->library_dir */
     if (out->size < sizeof(*out))
         return xref_fail(&err, XI_ENGINE_UNSUPPORTED, "the host's probe record is too old");
-    out->n_devices = 1;
+    out->n_devices = xref_identity.n_devices;
     out->max_rank = XI_MAX_RANK;
-    out->devices[0].kind = XI_DEV_CPU;
-    snprintf(out->devices[0].id, sizeof(out->devices[0].id), "CPU");
-    snprintf(out->devices[0].name, sizeof(out->devices[0].name), "plain C on one core");
+    memcpy(out->devices, xref_identity.devices, out->n_devices * sizeof(out->devices[0]));
     out->n_formats = 1;
     snprintf(out->formats[0], sizeof(out->formats[0]), "reference");
-    snprintf(out->version, sizeof(out->version), "1.0");
+    snprintf(out->version, sizeof(out->version), "%s", xref_identity.version);
     return XI_ENGINE_OK;
 }
 
@@ -154,6 +152,16 @@ static int read_source(const struct xi_engine_source *source, char **ret, size_t
     return rc;
 }
 
+/* "": any. */
+static int has_device(const char *id)
+{
+    int has = id[0] == '\0' || strcmp(id, "cpu") == 0;
+
+    for (uint32_t i = 0; i < xref_identity.n_devices; i++)
+        has |= strcmp(id, xref_identity.devices[i].id) == 0;
+    return has;
+}
+
 /* An option that is not understood is refused: a typing error must not pass silently. */
 static int check_options(const struct xi_engine_source *source,
                          const struct xi_engine_options *options, const struct xref_err *err)
@@ -164,9 +172,8 @@ static int check_options(const struct xi_engine_source *source,
                          source->format);
     if (options == NULL)
         return XI_ENGINE_OK;
-    if (options->device != NULL && options->device[0] != '\0' &&
-        strcmp(options->device, "CPU") != 0 && strcmp(options->device, "cpu") != 0)
-        return xref_fail(err, XI_ENGINE_NOT_PRESENT, "there is no device \"%.40s\", only \"CPU\"",
+    if (options->device != NULL && !has_device(options->device))
+        return xref_fail(err, XI_ENGINE_NOT_PRESENT, "there is no device \"%.40s\" here",
                          options->device);
     if (options->n_keys > 0)
         return xref_fail(err, XI_ENGINE_UNSUPPORTED, "there is no option \"%.40s\"",
@@ -438,6 +445,9 @@ static int run_program(struct xi_engine_request *request, const struct xref_err 
             return xref_fail(err, XI_ENGINE_BAD_INPUT, "input \"%s\" is not bound",
                              p->values[p->inputs[i]].name);
     rc = xref_faults_at_run(p, run, first_input(request), &request->cancelled, err);
+    if (rc == XI_ENGINE_OK &&
+        xref_cost_pay(&p->cost, first_input(request), &request->cancelled) != 0)
+        rc = xref_fail(err, XI_ENGINE_BUSY, "run %llu was cancelled", (unsigned long long)run);
     for (uint32_t i = 0; i < p->n_ops && rc == XI_ENGINE_OK; i++) {
         if (atomic_load(&request->cancelled))
             rc = xref_fail(err, XI_ENGINE_BUSY, "run %llu was cancelled", (unsigned long long)run);
@@ -486,7 +496,8 @@ static int model_stats(struct xi_engine_model *model, struct xi_engine_stats *re
 {
     if (ret->size < sizeof(*ret))
         return XI_ENGINE_UNSUPPORTED;
-    ret->bytes_held = sizeof(*model) + model->program.const_bytes + model->held_bytes;
+    ret->bytes_held = sizeof(*model) + model->program.const_bytes + model->held_bytes +
+                      xref_faults_claim(&model->program);
     ret->busy_ns = atomic_load(&model->busy_ns);
     ret->copied_bytes = 0;
     return XI_ENGINE_OK;
@@ -496,7 +507,7 @@ static const struct xi_engine_table table = {
     .size = sizeof(table),
     .major = XI_ENGINE_MAJOR,
     .minor = XI_ENGINE_MINOR,
-    .name = "reference",
+    .name = XREF_NAME,
     .probe = engine_probe,
     .open = engine_open,
     .close = engine_close,

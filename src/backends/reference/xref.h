@@ -12,6 +12,10 @@
 
 #include "xinfer/engine.h"
 
+#ifndef XREF_NAME
+#define XREF_NAME "reference"
+#endif
+
 /* Caps on what a file may ask for; each is checked before anything is allocated. */
 #define XREF_FILE_MAX   (16u << 20)
 #define XREF_NAME_MAX   64
@@ -66,7 +70,8 @@ enum xref_fault_kind {
     XREF_LOAD_FAIL,
     XREF_LOAD_CRASH,
     XREF_LOAD_HANG,
-    XREF_HOLD
+    XREF_HOLD,
+    XREF_CLAIM
 };
 
 struct xref_fault {
@@ -77,6 +82,12 @@ struct xref_fault {
     float when; /* only where the first input begins with this */
 };
 
+/* What a run takes: a part of its own and one for each row of the first input. */
+struct xref_cost {
+    uint32_t setup_us, row_us;
+    int spins; /* on a core; else asleep */
+};
+
 struct xref_program {
     uint32_t n_values, n_ops, n_inputs, n_outputs, n_faults;
     uint32_t inputs[XREF_PORTS_MAX], outputs[XREF_PORTS_MAX]; /* indexes of values */
@@ -84,6 +95,7 @@ struct xref_program {
     struct xref_op ops[XREF_OPS_MAX];
     struct xref_fault faults[XREF_FAULTS_MAX];
     uint64_t const_bytes;
+    struct xref_cost cost;
 };
 
 /* parse: text is NUL-terminated at text[bytes] and is written to (tokens are cut in place).
@@ -109,6 +121,19 @@ uint32_t xref_dtype_parse(const char *name);
 /* Equal dtype and rank, dims equal or -1 on either side. */
 int xref_tensor_fits(const struct xi_tensor *declared, const struct xi_tensor *given);
 
+/* cost: 0, or -1 when it makes no sense, or when the run was cancelled. */
+int xref_cost_parse(const char *setup, const char *row, int spins, struct xref_cost *ret);
+int xref_cost_pay(const struct xref_cost *cost, const struct xi_tensor *first,
+                  atomic_int *cancelled);
+
+/* identity: what differs between the plugins that are built from these sources. */
+struct xref_identity {
+    const char *version;
+    uint32_t n_devices;
+    const struct xi_engine_device *devices;
+};
+extern const struct xref_identity xref_identity;
+
 /* faults */
 int xref_fault_parse(const char *name, const char *value, struct xref_fault *ret);
 int xref_fault_takes_value(const char *name); /* -1: no such fault */
@@ -119,6 +144,8 @@ int xref_faults_at_load(const struct xref_program *program, void **ret_held, uin
 int xref_faults_at_run(const struct xref_program *program, uint64_t run,
                        const struct xi_tensor *first, atomic_int *cancelled,
                        const struct xref_err *err);
+/* Bytes that the model only says it holds. */
+uint64_t xref_faults_claim(const struct xref_program *program);
 int xref_fault_is_wrong(const struct xref_program *program, uint64_t run,
                         const struct xi_tensor *first);
 
