@@ -40,6 +40,12 @@ const struct xi_config_key xi_config_keys[] = {
      "Directory for packages, compiled models and the lock; one daemon each."},
     {"token_file", "--token-file", "FILE", TEXT(token_file), "none",
      "Who may call; required when listen is not loopback, mode 0600."},
+    {"admin_group", "--admin-group", "GROUP", TEXT(admin_group),
+     "none: whoever can open the socket",
+     "Open the Unix socket to all; root, this user and members of the group administer."},
+    {"anonymous", NULL, NULL, OTHER(XI_CONFIG_ROLE, anonymous), "admin",
+     "What callers without a token may do where there is no token file: public, infer, control or "
+     "admin."},
     {"allowed_hosts", NULL, NULL, LIST(allowed_hosts), "none",
      "Names beside loopback that a request's Host may have."},
     {"allowed_origins", NULL, NULL, LIST(allowed_origins), "none",
@@ -147,6 +153,7 @@ void xi_config_defaults(struct xi_config *c)
 
     *c = (struct xi_config){
         .listen = "127.0.0.1:9470",
+        .anonymous = XI_ROLE_ADMIN,
         .log_level = XI_INFO,
         .log_style = getenv("JOURNAL_STREAM") ? XI_LOG_JOURNALD : XI_LOG_TEXT,
         .input_memory_bytes = between(memory / 4, 256 * XI_MIB, 2 * XI_GIB),
@@ -251,6 +258,18 @@ static enum xi_rc set_style(struct xi_config *c, const char *shown, const char *
                    text);
 }
 
+static enum xi_rc set_role(struct xi_config *c, const char *shown, const char *text,
+                           struct xi_err *err)
+{
+    for (int r = XI_ROLE_PUBLIC; r <= XI_ROLE_ADMIN; r++)
+        if (strcmp(text, xi_role_name((enum xi_role)r)) == 0) {
+            c->anonymous = (enum xi_role)r;
+            return XI_OK;
+        }
+    return xi_fail(err, XI_ECONFIG, "%s: \"%.40s\" is none of public, infer, control and admin",
+                   shown, text);
+}
+
 enum xi_rc xi_config_set(struct xi_config *c, const struct xi_config_key *key, const char *shown,
                          const char *text, struct xi_err *err)
 {
@@ -266,6 +285,8 @@ enum xi_rc xi_config_set(struct xi_config *c, const struct xi_config_key *key, c
             return XI_OK;
         return xi_fail(err, XI_ECONFIG,
                        "%s: \"%.40s\" is none of trace, debug, info, warn and error", shown, text);
+    case XI_CONFIG_ROLE:
+        return set_role(c, shown, text, err);
     case XI_CONFIG_STYLE:
         return set_style(c, shown, text, err);
     default:

@@ -7,6 +7,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/status.h"
+#include "daemon/api/gate.h"
 
 #define XI_CONFIG_LIST_MAX 32
 
@@ -15,6 +16,8 @@ struct xi_config {
     char socket[108]; /* "" : DIR/xinferd.sock */
     char state_dir[512];
     char token_file[512]; /* required for a listener that is not loopback */
+    char admin_group[64];
+    enum xi_role anonymous;
     char allowed_hosts[XI_CONFIG_LIST_MAX][128];
     char allowed_origins[XI_CONFIG_LIST_MAX][128];
     uint32_t n_allowed_hosts, n_allowed_origins;
@@ -49,6 +52,10 @@ enum xi_rc xi_config_args(struct xi_config *c, int argc, char **argv, int *ret_e
                           struct xi_err *err) XI_MUST_CHECK;
 /* Cross-checks: a public listener needs a token file of mode 0600, paths fit, … */
 enum xi_rc xi_config_check(const struct xi_config *c, struct xi_err *err) XI_MUST_CHECK;
+
+/* The id of admin_group. ECONFIG: there is no such group. */
+enum xi_rc xi_config_group(const struct xi_config *c, uint32_t *ret,
+                           struct xi_err *err) XI_MUST_CHECK;
 
 /* Where `listen` says to listen. */
 struct xi_listen {

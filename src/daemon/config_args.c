@@ -80,7 +80,7 @@ static const char *kind_name(const struct xi_config_key *key)
         [XI_CONFIG_COUNT] = "number",       [XI_CONFIG_SWITCH] = "switch",
         [XI_CONFIG_LEVEL] = "text",         [XI_CONFIG_STYLE] = "text",
         [XI_CONFIG_LIST] = "list of texts", [XI_CONFIG_PART] = "size or part",
-        [XI_CONFIG_TENANTS] = "object"};
+        [XI_CONFIG_TENANTS] = "object",     [XI_CONFIG_ROLE] = "text"};
 
     return names[key->kind];
 }

@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
+#include <grp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -131,12 +132,29 @@ static enum xi_rc check_programs(const struct xi_config *c, struct xi_err *err)
     return XI_OK;
 }
 
+enum xi_rc xi_config_group(const struct xi_config *c, uint32_t *ret, struct xi_err *err)
+{
+    struct group group, *found = NULL;
+    char text[16 * 1024];
+
+    if (getgrnam_r(c->admin_group, &group, text, sizeof text, &found) != 0 || found == NULL) {
+        (void)xi_fail(err, XI_ECONFIG, "admin_group: there is no group \"%s\"", c->admin_group);
+        return xi_hint(err, "make it: addgroup --system %s", c->admin_group);
+    }
+    *ret = found->gr_gid;
+    return XI_OK;
+}
+
 enum xi_rc xi_config_check(const struct xi_config *c, struct xi_err *err)
 {
     enum xi_rc rc = check_listen(c, err);
 
     if (rc == XI_OK && c->token_file[0])
         rc = check_token_file(c->token_file, err);
+    if (rc == XI_OK && c->admin_group[0]) {
+        uint32_t group;
+        rc = xi_config_group(c, &group, err);
+    }
     if (rc == XI_OK && c->listen[0] == '\0' && c->socket[0] == '\0')
         rc = xi_fail(err, XI_ECONFIG, "neither listen nor socket: nobody could call");
     if (rc == XI_OK && c->state_dir[0] == '\0')

@@ -14,6 +14,7 @@ enum xi_config_kind {
     XI_CONFIG_SWITCH,  /* int */
     XI_CONFIG_LEVEL,   /* enum xi_log_level */
     XI_CONFIG_STYLE,   /* enum xi_log_style */
+    XI_CONFIG_ROLE,    /* enum xi_role */
     XI_CONFIG_TENANTS, /* char[room]: the object as JSON text */
     XI_CONFIG_LIST     /* char[XI_CONFIG_LIST_MAX][128] and its uint32_t count at `count` */
 };

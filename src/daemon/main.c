@@ -10,11 +10,14 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/platform/self.h"
+#include "base/platform/supervisor.h"
 #include "daemon/api/http_server.h"
 #include "daemon/config.h"
 #include "daemon/core/service.h"
 #include "daemon/host_user.h"
 #include "daemon/loop/workers.h"
+
+enum { STATUS_MS = 5000 };
 
 struct app {
     uv_loop_t loop;
@@ -22,8 +25,12 @@ struct app {
     struct xi_service *service;
     struct xi_http_server *http;
     uv_signal_t terminate, interrupt;
-    uv_timer_t idle; /* looks for clients; once stopping: the limit of that */
+    struct xi_supervisor supervisor;
+    uv_timer_t alive; /* tells the supervisor that the loop turns */
+    char status[128]; /* the last it was told */
+    uv_timer_t idle;  /* looks for clients; once stopping: the limit of that */
     uint64_t began_ms;
+    uint32_t admin_group;
     int stopping;
     int draining; /* halves that are not done: requests, connections */
 };
@@ -55,6 +62,7 @@ static void stop(struct app *app, const char *why)
     if (app->stopping)
         return;
     app->stopping = 1;
+    xi_supervisor_tell(&app->supervisor, "STOPPING=1\nSTATUS=finishing what runs");
     xi_log(XI_INFO, "daemon.stopping", "why=%s drain_ms=%u", why, app->config.drain_ms);
     if (app->http == NULL) {
         uv_stop(&app->loop);
@@ -83,6 +91,53 @@ static void on_idle_check(uv_timer_t *timer)
         stop(app, "no client for idle_exit_s");
 }
 
+/* ---- the supervisor ---- */
+
+/* From the loop, so that a loop that hangs is missed. */
+static void on_alive(uv_timer_t *timer)
+{
+    struct app *app = timer->data;
+    char status[sizeof app->status];
+
+    xi_supervisor_tell(&app->supervisor, "WATCHDOG=1");
+    if (app->http == NULL || app->stopping)
+        return;
+    (void)snprintf(status, sizeof status, "STATUS=serving on %.60s, %u models", app->config.listen,
+                   xi_sessions_count(app->service->sessions));
+    if (strcmp(status, app->status) == 0)
+        return;
+    memcpy(app->status, status, sizeof status);
+    xi_supervisor_tell(&app->supervisor, status);
+}
+
+static void report_for_duty(struct app *app)
+{
+    uint64_t ms = app->supervisor.watchdog_us / 2000;
+
+    if (app->supervisor.notify[0] == '\0')
+        return;
+    xi_supervisor_tell(&app->supervisor, "READY=1");
+    if (ms == 0 || ms > STATUS_MS)
+        ms = STATUS_MS;
+    (void)uv_timer_start(&app->alive, on_alive, 0, ms);
+    uv_unref((uv_handle_t *)&app->alive);
+}
+
+/* Sockets that were passed are listened on instead of what the configuration names, and are judged
+ * as that would be. */
+static enum xi_rc take_sockets(struct app *app, struct xi_err *err)
+{
+    struct xi_supervisor *s = &app->supervisor;
+    struct xi_config *c = &app->config;
+    enum xi_rc rc = xi_supervisor_open(s, err);
+
+    if (rc == XI_OK &&
+        ((s->tcp >= 0 && xi_socket_address(s->tcp, c->listen, sizeof c->listen)) ||
+         (s->local >= 0 && xi_socket_address(s->local, c->socket, sizeof c->socket))))
+        rc = xi_fail(err, XI_ECONFIG, "a socket that was passed has no address");
+    return rc;
+}
+
 /* ---- starting ---- */
 
 static void watch_signals(struct app *app)
@@ -96,7 +151,9 @@ static void watch_signals(struct app *app)
     (void)uv_signal_start(&app->terminate, on_signal, SIGTERM);
     (void)uv_signal_start(&app->interrupt, on_signal, SIGINT);
     (void)uv_timer_init(&app->loop, &app->idle);
+    (void)uv_timer_init(&app->loop, &app->alive);
     app->idle.data = app;
+    app->alive.data = app;
 }
 
 static enum xi_rc open_service(struct app *app, struct xi_err *err)
@@ -133,12 +190,19 @@ static enum xi_rc open_http(struct app *app, struct xi_err *err)
     struct xi_http_config http = {.listen = c->listen,
                                   .socket = c->socket,
                                   .token_file = c->token_file,
+                                  .anonymous = &c->anonymous,
+                                  .admin_group = c->admin_group[0] ? &app->admin_group : NULL,
+                                  .tcp_fd = app->supervisor.tcp > 0 ? app->supervisor.tcp : 0,
+                                  .socket_fd =
+                                      app->supervisor.local > 0 ? app->supervisor.local : 0,
                                   .allowed_hosts = c->allowed_hosts,
                                   .allowed_origins = c->allowed_origins,
                                   .n_allowed_hosts = c->n_allowed_hosts,
                                   .n_allowed_origins = c->n_allowed_origins};
 
-    return xi_http_server_open(app->service, &http, &app->http, err);
+    enum xi_rc rc = c->admin_group[0] ? xi_config_group(c, &app->admin_group, err) : XI_OK;
+
+    return rc == XI_OK ? xi_http_server_open(app->service, &http, &app->http, err) : rc;
 }
 
 static void announce(struct app *app)
@@ -152,6 +216,7 @@ static void announce(struct app *app)
            app->config.state_dir, (int)getpid(), app->service->n_engines,
            xi_sessions_count(app->service->sessions),
            (unsigned long long)(xi_now_ms() - app->began_ms));
+    report_for_duty(app);
     if (app->config.idle_exit_s > 0)
         (void)uv_timer_start(&app->idle, on_idle_check, 1000, 1000);
 }
@@ -186,6 +251,7 @@ static void close_all(struct app *app)
     uv_close((uv_handle_t *)&app->terminate, NULL);
     uv_close((uv_handle_t *)&app->interrupt, NULL);
     uv_close((uv_handle_t *)&app->idle, NULL);
+    uv_close((uv_handle_t *)&app->alive, NULL);
     (void)uv_run(&app->loop, UV_RUN_DEFAULT);
     xi_workers_close(&app->loop); /* the last: whatever ends may still leave them work */
     (void)uv_run(&app->loop, UV_RUN_DEFAULT);
@@ -233,6 +299,8 @@ int main(int argc, char **argv)
         return 1;
     xi_config_defaults(&app->config);
     rc = xi_config_args(&app->config, argc, argv, &status, &err);
+    if (rc == XI_OK && status < 0)
+        rc = take_sockets(app, &err);
     if (rc == XI_OK && status < 0)
         rc = xi_config_check(&app->config, &err);
     if (rc != XI_OK) {

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/platform/supervisor.h"
 #include "daemon/api/problem.h"
 
 enum { LINGER_MS = 1000, LINGER_BYTES = 4 * 1024 * 1024, TURN_NS = 200 * 1000 };
@@ -473,6 +474,18 @@ static int init_handle(struct xi_conn *c, uv_stream_t *listener)
     return rc;
 }
 
+static enum xi_role door_of(const struct xi_conn *c)
+{
+    const struct xi_http_config *f = &c->server->config;
+    uv_os_fd_t fd;
+
+    if (!c->over_socket || uv_fileno(&c->h.handle, &fd) != 0)
+        return c->server->gate.anonymous;
+    if (f->admin_group == NULL || xi_peer_belongs(fd, *f->admin_group))
+        return XI_ROLE_ADMIN;
+    return c->server->gate.anonymous;
+}
+
 void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
 {
     struct xi_conn *c = calloc(1, sizeof *c);
@@ -498,6 +511,7 @@ void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
         return;
     }
     server->stats.accepted++;
+    c->door = door_of(c);
     if (!c->over_socket) {
         int room = XI_RECEIVE_ROOM;
 

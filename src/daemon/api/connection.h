@@ -29,6 +29,7 @@ struct xi_conn {
     size_t turn_bytes;     /* read without a pause so far */
     struct xi_exchange *x; /* NULL between requests */
     int over_socket;       /* Unix socket */
+    enum xi_role door;     /* of whoever sends no token */
     int closing, reading, pumping, close_after, broken;
     int yielded;              /* requests wait in the stash for its next turn */
     uint64_t linger_until_ms; /* our answer is out, the rest of its body is dropped until then */

@@ -132,7 +132,7 @@ static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *er
     if (rc == XI_OK)
         rc = xi_route_find(s->method, s->path, &x->route, x->param, allow, err);
     if (rc == XI_OK)
-        rc = xi_gate_identify(&server->gate, s, over_socket, x->route->role, &x->who, err);
+        rc = xi_gate_identify(&server->gate, s, x->conn->door, x->route->role, &x->who, err);
     if (rc == XI_OK)
         rc = check_type(x, err);
     if (rc == XI_OK && s->content_length != XI_HTTP_NO_LENGTH &&

@@ -206,16 +206,13 @@ static const struct xi_token *find_token(const struct xi_gate *gate, const char 
 }
 
 static enum xi_rc authenticate(const struct xi_gate *gate, const struct xi_http_stream *s,
-                               int over_socket, struct xi_identity *ret, struct xi_err *err)
+                               enum xi_role door, struct xi_identity *ret, struct xi_err *err)
 {
     const char *value = xi_http_header(s, "authorization");
 
-    *ret = (struct xi_identity){.role = XI_ROLE_ADMIN, .tenant = "default"};
-    if (value == NULL || (!gate->need_token && over_socket)) {
-        if (gate->need_token && !over_socket)
-            ret->role = XI_ROLE_PUBLIC;
+    *ret = (struct xi_identity){.role = door, .tenant = "default"};
+    if (value == NULL)
         return XI_OK;
-    }
     if (!gate->need_token)
         return XI_OK; /* no token is known here, so none can be wrong */
     if (strncasecmp(value, "Bearer ", 7) != 0)
@@ -227,22 +224,34 @@ static enum xi_rc authenticate(const struct xi_gate *gate, const struct xi_http_
     return XI_OK;
 }
 
-enum xi_rc xi_gate_identify(const struct xi_gate *gate, const struct xi_http_stream *s,
-                            int over_socket, enum xi_role need, struct xi_identity *ret,
-                            struct xi_err *err)
+static enum xi_rc refuse(const struct xi_gate *gate, enum xi_role have, enum xi_role need,
+                         struct xi_err *err)
 {
-    const char *tenant = xi_http_header(s, "xinfer-tenant");
-    enum xi_rc rc = authenticate(gate, s, over_socket, ret, err);
-
-    if (rc != XI_OK)
-        return rc;
-    if (ret->role < need && ret->role == XI_ROLE_PUBLIC) {
+    if (have == XI_ROLE_PUBLIC && gate->need_token) {
         (void)xi_fail(err, XI_EAUTH, "this route needs a token of role %s", xi_role_name(need));
         return xi_hint(err, "send \"Authorization: Bearer TOKEN\"");
     }
+    if (!gate->need_token) {
+        (void)xi_fail(err, XI_EFORBIDDEN, "this route needs role %s, callers like you have %s",
+                      xi_role_name(need), xi_role_name(have));
+        return xi_hint(err, "use the Unix socket as root or as a member of the group that "
+                            "administers this daemon (usually xinfer)");
+    }
+    return xi_fail(err, XI_EFORBIDDEN, "this route needs role %s, the token has %s",
+                   xi_role_name(need), xi_role_name(have));
+}
+
+enum xi_rc xi_gate_identify(const struct xi_gate *gate, const struct xi_http_stream *s,
+                            enum xi_role door, enum xi_role need, struct xi_identity *ret,
+                            struct xi_err *err)
+{
+    const char *tenant = xi_http_header(s, "xinfer-tenant");
+    enum xi_rc rc = authenticate(gate, s, door, ret, err);
+
+    if (rc != XI_OK)
+        return rc;
     if (ret->role < need)
-        return xi_fail(err, XI_EFORBIDDEN, "this route needs role %s, the token has %s",
-                       xi_role_name(need), xi_role_name(ret->role));
+        return refuse(gate, ret->role, need, err);
     if (tenant == NULL || strcmp(tenant, ret->tenant) == 0)
         return XI_OK;
     if (ret->role != XI_ROLE_ADMIN)

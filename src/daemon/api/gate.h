@@ -26,7 +26,10 @@ struct xi_token {
 struct xi_gate {
     struct xi_token *tokens;
     uint32_t n_tokens;
-    int need_token; /* a token file is configured: TCP without a token is only PUBLIC */
+    int need_token; /* a token file is configured */
+    /* What a caller without a token may do, unless the Unix socket says that it is an
+     * administrator. PUBLIC where tokens are configured. */
+    enum xi_role anonymous;
     const char (*allowed_hosts)[128];
     const char (*allowed_origins)[128];
     uint32_t n_allowed_hosts, n_allowed_origins;
@@ -43,10 +46,11 @@ int xi_gate_host_ok(const struct xi_gate *gate, const char *host);
 /* EHOSTNAME, EORIGIN. over_socket: the Unix socket, where any Host will do. */
 enum xi_rc xi_gate_origin(const struct xi_gate *gate, const struct xi_http_stream *s,
                           int over_socket, struct xi_err *err) XI_MUST_CHECK;
-/* Who asks: EAUTH for an unknown token or a missing one that `need` wants, EFORBIDDEN when the
- * role is too small or a tenant is named by somebody who may not. */
+/* Who asks. door: what the connection alone gives, ADMIN or gate->anonymous. EAUTH for an unknown
+ * token or a missing one that `need` wants, EFORBIDDEN when the role is too small or a tenant is
+ * named by somebody who may not. */
 enum xi_rc xi_gate_identify(const struct xi_gate *gate, const struct xi_http_stream *s,
-                            int over_socket, enum xi_role need, struct xi_identity *ret,
+                            enum xi_role door, enum xi_role need, struct xi_identity *ret,
                             struct xi_err *err) XI_MUST_CHECK;
 
 #endif

@@ -168,11 +168,39 @@ static unsigned bound_port(const uv_tcp_t *tcp)
     return (unsigned)raw[2] << 8 | raw[3];
 }
 
+/* A socket that listens already. */
+static enum xi_rc adopt(struct xi_http_server *server, int *ret_has, uv_stream_t *stream, int fd,
+                        struct xi_err *err)
+{
+    int is_tcp = stream == (uv_stream_t *)&server->tcp;
+    int rc;
+
+    if (is_tcp)
+        (void)uv_tcp_init(server->service->loop, &server->tcp);
+    else
+        (void)uv_pipe_init(server->service->loop, &server->pipe, 0);
+    stream->data = server;
+    *ret_has = 1;
+    server->handles++;
+    rc = is_tcp ? uv_tcp_open(&server->tcp, fd) : uv_pipe_open(&server->pipe, fd);
+    if (rc == 0)
+        rc = uv_listen(stream, BACKLOG, on_connection);
+    if (rc != 0)
+        return xi_fail(err, XI_EPORT, "cannot listen on the socket that was passed: %s",
+                       uv_strerror(rc));
+    if (is_tcp)
+        server->port = bound_port(&server->tcp);
+    return XI_OK;
+}
+
 static enum xi_rc listen_tcp(struct xi_http_server *server, struct xi_err *err)
 {
     const char *address = server->config.listen;
     struct sockaddr_storage a;
 
+    if (server->config.tcp_fd > 0)
+        return adopt(server, &server->has_tcp, (uv_stream_t *)&server->tcp, server->config.tcp_fd,
+                     err);
     if (address == NULL || *address == '\0')
         return XI_OK;
     memset(&a, 0, sizeof a);
@@ -225,6 +253,9 @@ static enum xi_rc listen_socket(struct xi_http_server *server, struct xi_err *er
     const char *path = server->config.socket;
     struct stat st;
 
+    if (server->config.socket_fd > 0)
+        return adopt(server, &server->has_pipe, (uv_stream_t *)&server->pipe,
+                     server->config.socket_fd, err);
     if (path == NULL || *path == '\0')
         return XI_OK;
     if (lstat(path, &st) == 0) {
@@ -238,7 +269,8 @@ static enum xi_rc listen_socket(struct xi_http_server *server, struct xi_err *er
     server->pipe.data = server;
     server->has_pipe = 1;
     server->handles++;
-    mode_t old = umask(0117); /* born as 0660: nobody slips in before a chmod */
+    /* Born as 0660: nobody slips in before a chmod. Where credentials decide, all may come. */
+    mode_t old = umask(server->config.admin_group != NULL ? 0111 : 0117);
     int rc = uv_pipe_bind(&server->pipe, path);
     (void)umask(old);
     if (rc == 0)
@@ -288,6 +320,9 @@ enum xi_rc xi_http_server_open(struct xi_service *service, const struct xi_http_
         free(server);
         return rc;
     }
+    server->gate.anonymous = server->gate.need_token ? XI_ROLE_PUBLIC
+                             : f->anonymous != NULL  ? *f->anonymous
+                                                     : XI_ROLE_ADMIN;
     start_timers(server);
     rc = listen_tcp(server, err);
     if (rc == XI_OK)

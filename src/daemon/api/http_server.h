@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "daemon/api/gate.h"
 #include "daemon/core/service.h"
 
 struct xi_http_server;
@@ -16,7 +17,13 @@ struct xi_http_server;
 struct xi_http_config {
     const char *listen;     /* "127.0.0.1:9470", "[::1]:9470"; "" : no TCP; port 0: any */
     const char *socket;     /* path; "" : none */
-    const char *token_file; /* "" : none; whoever reaches a loopback port is an administrator */
+    const char *token_file; /* "" : none */
+    /* What callers without a token may do where no tokens are configured; NULL: administrators. */
+    const enum xi_role *anonymous;
+    /* The Unix socket is open to all, and who is root, our user or in this group administers; NULL:
+     * whoever can open it does. */
+    const uint32_t *admin_group;
+    int tcp_fd, socket_fd; /* listening sockets that were passed to us; 0: make our own */
     const char (*allowed_hosts)[128];
     const char (*allowed_origins)[128];
     uint32_t n_allowed_hosts, n_allowed_origins;
