@@ -412,16 +412,18 @@ static void note_return(const struct xi_admission *a, struct xi_holding *h, uint
 
 static enum xi_rc judge(struct xi_admission *a, const struct xi_holding *h, uint32_t budget,
                         uint64_t bytes, uint64_t now_ms, struct xi_victims *ret,
-                        uint64_t *ret_retry_ms, struct xi_err *err)
+                        uint64_t *ret_retry_ms, int *ret_machine, struct xi_err *err)
 {
     struct room r = room_of(a, h, budget, bytes);
 
     candidates(a, h, now_ms, 1, ret);
     *ret_retry_ms = 0;
+    *ret_machine = 0;
     if (r.extra == 0) {
         ret->n = 0;
         return XI_OK;
     }
+    *ret_machine = r.extra > machine_free(&r);
     if (choose(&r, ret))
         return ret->n == 0 ? XI_OK : XI_EAGAIN;
     ret->n = 0;
@@ -433,8 +435,9 @@ enum xi_rc xi_admission_would(struct xi_admission *a, const struct xi_holding *h
                               struct xi_err *err)
 {
     uint64_t retry;
+    int machine;
 
-    return judge(a, h, budget, bytes, now_ms, ret, &retry, err);
+    return judge(a, h, budget, bytes, now_ms, ret, &retry, &machine, err);
 }
 
 enum xi_rc xi_admission_ask(struct xi_admission *a, struct xi_holding *h, uint32_t budget,
@@ -443,11 +446,13 @@ enum xi_rc xi_admission_ask(struct xi_admission *a, struct xi_holding *h, uint32
 {
     enum xi_rc rc;
     uint32_t i;
+    int machine;
 
     XI_ASSERT(h->held == 0 || h->budget == budget);
-    rc = judge(a, h, budget, bytes, now_ms, ret, ret_retry_ms, err);
+    rc = judge(a, h, budget, bytes, now_ms, ret, ret_retry_ms, &machine, err);
     if (rc == XI_EBUDGET || bytes == 0)
         return rc;
+    h->after_leavers = machine && ret->n > 0;
     note_return(a, h, now_ms);
     link_in(a, h);
     h->budget = budget;
@@ -475,11 +480,16 @@ static int fits_now(const struct xi_admission *a, const struct xi_holding *h, in
     uint64_t quota = h->tenant != NULL ? h->tenant->limits.memory_bytes : 0;
     const struct xi_holding *other;
 
+    int there = 0;
+
     *ret_leaving = 0;
     for (other = a->first; other != NULL; other = other->next) {
         held += other->budget == h->budget ? other->held : 0;
+        there |= other->leaving && other->budget == h->budget;
         *ret_leaving |= other->leaving;
     }
+    if (there && h->after_leavers)
+        return 0; /* the machine itself has no room before */
     return (limit == 0 || held + h->promised <= limit) &&
            (quota == 0 || h->tenant->reserved_bytes + h->promised <= quota);
 }
@@ -499,9 +509,16 @@ enum xi_rc xi_admission_ready(struct xi_admission *a, struct xi_holding *h)
     }
     if (leaving)
         return XI_EAGAIN;
+    xi_admission_cancel(a, h);
+    return XI_EBUDGET;
+}
+
+void xi_admission_cancel(struct xi_admission *a, struct xi_holding *h)
+{
+    if (h->promised == 0)
+        return;
     h->promised = 0;
     link_out(a, h);
-    return XI_EBUDGET;
 }
 
 void xi_admission_stay(struct xi_admission *a, struct xi_holding *h)

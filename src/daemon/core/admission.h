@@ -36,6 +36,7 @@ struct xi_holding {
     uint32_t budget;
     uint64_t held, promised; /* bytes; promised comes on top when it is granted */
     int leaving;             /* was named a victim */
+    int after_leavers;       /* the promise: the machine itself is short until they have gone */
     uint64_t evicted_ms;     /* last; 0: never */
     uint64_t protected_ms;   /* by the guard, until then */
     struct xi_holding *prev, *next;
@@ -73,6 +74,8 @@ enum xi_rc xi_admission_would(struct xi_admission *a, const struct xi_holding *h
 /* XI_OK: the promise is kept, or there is none. XI_EAGAIN: victims are still there. XI_EBUDGET:
  * nobody leaves any more and it does not fit (the limit was lowered); the promise is void. */
 enum xi_rc xi_admission_ready(struct xi_admission *a, struct xi_holding *h) XI_MUST_CHECK;
+/* Gives up what was promised; what is held stays. */
+void xi_admission_cancel(struct xi_admission *a, struct xi_holding *h);
 /* A victim that could not go after all. */
 void xi_admission_stay(struct xi_admission *a, struct xi_holding *h);
 /* Gives back all that it holds or was promised; again is fine. */

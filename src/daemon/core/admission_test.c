@@ -236,6 +236,25 @@ static void other_programs_count(void **state)
     xi_admission_free(a);
 }
 
+static void room_of_the_machine_is_waited_for(void **state)
+{
+    struct xi_admission *a = ledger(1000);
+    struct xi_holding one = idle("one", 1), two = idle("two", 2);
+
+    (void)state;
+    assert_int_equal(ask(a, &one, 200, 1), XI_OK);
+    one.resident_bytes = 200 * XI_MIB;
+    one.measured_ms = 2;
+    xi_admission_seen(a, 0, 100 * XI_MIB, 10); /* the limit has 800 MiB, the machine 100 */
+    assert_int_equal(ask(a, &two, 150, 11), XI_EAGAIN);
+    assert_int_equal(victims.n, 1);
+    assert_int_equal(xi_admission_ready(a, &two), XI_EAGAIN);
+    xi_admission_release(a, &one, 12);
+    assert_int_equal(xi_admission_ready(a, &two), XI_OK);
+    xi_admission_release(a, &two, 13);
+    xi_admission_free(a);
+}
+
 /* ---- random arrivals ---- */
 
 enum { HOLDINGS = 14, BUDGETS = 3, TENANTS = 3, STEPS = 60000 };
@@ -429,6 +448,7 @@ int main(void)
         cmocka_unit_test(two_that_alternate_are_slowed_down),
         cmocka_unit_test(a_tenant_keeps_to_its_quota),
         cmocka_unit_test(other_programs_count),
+        cmocka_unit_test(room_of_the_machine_is_waited_for),
         cmocka_unit_test(random_arrivals_keep_the_rules),
     };
 
