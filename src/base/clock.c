@@ -21,6 +21,14 @@ uint64_t xi_now_ms(void)
     return xi_now_ns() / 1000000u;
 }
 
+uint64_t xi_wall_ms(void)
+{
+    struct timespec t;
+
+    (void)clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
 void xi_now_text(char ret[25])
 {
     struct timespec t;

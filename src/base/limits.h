@@ -19,6 +19,7 @@
 #define XI_BODY_JSON_MAX    (16 * XI_MIB) /* JSON of the control routes and of tensors */
 #define XI_PACKAGE_MAX      (16 * XI_GIB)
 #define XI_CONNECTIONS_MAX  16384
+#define XI_STREAMS_MAX      64            /* open event and telemetry streams */
 #define XI_SLOW_HEAD_MS     10000         /* to send the whole head */
 #define XI_SLOW_BYTES_PER_S (64 * XI_KIB) /* averaged over XI_SLOW_WINDOW_MS */
 #define XI_SLOW_WINDOW_MS   10000

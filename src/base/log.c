@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log_tap.h"
 
 static _Atomic int log_level = XI_INFO;
 static enum xi_log_style log_style = XI_LOG_TEXT;
@@ -103,6 +104,7 @@ void xi_log(enum xi_log_level level, const char *event, const char *fmt, ...)
     (void)vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     one_line(text);
+    xi_log_tap_note(level, event, text);
     int n = compose(line, sizeof line, level, event, text);
     if (n >= (int)sizeof line) {
         n = (int)sizeof line - 1;

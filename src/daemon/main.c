@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/log_tap.h"
 #include "base/platform/self.h"
 #include "base/platform/supervisor.h"
 #include "daemon/api/http_server.h"
@@ -275,7 +276,9 @@ static int run(struct app *app)
         return 1;
     }
     xi_self_go_first();
-    rc = xi_workers_open(&app->loop, &err);
+    rc = xi_log_tap_open(&err);
+    if (rc == XI_OK)
+        rc = xi_workers_open(&app->loop, &err);
     if (rc != XI_OK) {
         complain(&err);
         return xi_rc_exit(rc);

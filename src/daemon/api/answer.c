@@ -22,7 +22,7 @@ int xi_accepts(const struct xi_exchange *x, const char *type)
 }
 
 /* A page of an allowed origin may read the answer. */
-static void add_cors(struct xi_exchange *x)
+void xi_answer_cors(struct xi_exchange *x)
 {
     const char *origin = xi_http_header(&x->stream, "origin");
     const struct xi_gate *gate = &x->server->gate;
@@ -36,7 +36,7 @@ static void build_head(struct xi_exchange *x, int status, const char *type, uint
 {
     xi_http1_answer(&x->head, status, type, length, xi_conn_keeps(x->conn));
     xi_str_puts(&x->head, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
-    add_cors(x);
+    xi_answer_cors(x);
     xi_str_add(&x->head, xi_str_text(&x->extra), x->extra.len);
     xi_str_puts(&x->head, "\r\n");
 }
@@ -151,62 +151,4 @@ int xi_answer_failed(struct xi_exchange *x, const struct xi_err *err, const void
     (void)xi_fail(&none, XI_EINTERNAL, "%s ended without a word", what);
     xi_answer_problem(x, &none);
     return 1;
-}
-
-static void send_chunk(struct xi_exchange *x, const char *text, size_t n)
-{
-    struct xi_str chunk;
-
-    xi_str_init(&chunk, XI_MIB);
-    if (x->stream.minor >= 1)
-        xi_str_printf(&chunk, "%zx\r\n", n);
-    xi_str_add(&chunk, text, n);
-    if (x->stream.minor >= 1)
-        xi_str_puts(&chunk, "\r\n");
-    if (!chunk.failed)
-        xi_conn_send_copy(x->conn, x, chunk.data, chunk.len, 0);
-    xi_str_fini(&chunk);
-}
-
-void xi_events_begin(struct xi_exchange *x)
-{
-    if (x->conn == NULL)
-        return;
-    x->streaming = x->answered = 1;
-    x->status = 200;
-    if (x->stream.minor < 1)
-        x->conn->close_after = 1;
-    xi_http1_answer(&x->head, 200, "text/event-stream", XI_HTTP_NO_LENGTH, xi_conn_keeps(x->conn));
-    xi_str_puts(&x->head, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n\r\n");
-    if (!x->head.failed)
-        xi_conn_send_copy(x->conn, x, x->head.data, x->head.len, 0);
-}
-
-void xi_events_send(struct xi_exchange *x, const char *event, const char *json)
-{
-    struct xi_str text;
-
-    if (x->conn == NULL)
-        return;
-    xi_str_init(&text, XI_MIB);
-    xi_str_printf(&text, "event: %s\ndata: ", event);
-    xi_str_puts(&text, json);
-    xi_str_puts(&text, "\n\n");
-    if (!text.failed)
-        send_chunk(x, text.data, text.len);
-    xi_str_fini(&text);
-}
-
-void xi_events_end(struct xi_exchange *x)
-{
-    x->pending = 0;
-    x->gone = NULL;
-    if (x->conn == NULL) {
-        (void)xi_exchange_settle(x);
-        return;
-    }
-    if (x->stream.minor >= 1)
-        xi_conn_send_copy(x->conn, x, "0\r\n\r\n", 5, 1);
-    else
-        xi_conn_send_copy(x->conn, x, "\n", 1, 1);
 }

@@ -455,7 +455,7 @@ void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms)
             xi_conn_close(c);
     } else if (c->head_since_ms != 0 && now_ms - c->head_since_ms >= f->slow_head_ms) {
         too_slow(c, "the request's head did not arrive in time");
-    } else if (reads_too_slowly(c, now_ms)) {
+    } else if (c->x->streaming ? xi_events_watch(c->x, now_ms) : reads_too_slowly(c, now_ms)) {
         c->server->stats.slow++;
         xi_conn_close(c);
     } else if (!c->x->stream.paused && !c->x->pending && sends_too_slowly(c, now_ms)) {
@@ -494,6 +494,7 @@ void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
         return;
     c->server = server;
     c->since_ms = xi_now_ms();
+    xi_server_watch(server);
     xi_str_init(&c->stash, XI_STASH_MAX + XI_SCRATCH_BYTES);
     xi_http1_init(&c->http, &events, c);
     if (init_handle(c, listener) != 0) {

@@ -5,7 +5,9 @@
 
 #include <uv.h>
 
+#include "daemon/api/documents.h"
 #include "daemon/api/exchange.h"
+#include "daemon/api/streams.h"
 #include "wire/http1.h"
 
 #define XI_SCRATCH_BYTES (4 * XI_KIB)
@@ -50,7 +52,7 @@ struct xi_http_server {
     uv_pipe_t pipe;
     uv_timer_t sweep, retry;
     uv_idle_t turn;
-    int has_tcp, has_pipe, draining, closing, retry_runs;
+    int has_tcp, has_pipe, draining, closing, retry_runs, sweep_runs;
     uint64_t drain_since_ms;
     int handles; /* of libuv, and exchanges under way */
     unsigned port;
@@ -59,6 +61,8 @@ struct xi_http_server {
     struct xi_exchange *free_list, *waiting;
     uint32_t n_free, n_turns, uploads;
     uint64_t last_client_ms;
+    struct xi_streams streams;
+    struct xi_documents documents;
     struct xi_http_stats stats;
     void (*drained)(void *ctx);
     void *drained_ctx;
@@ -86,6 +90,8 @@ int xi_conn_keeps(const struct xi_conn *c);
 void xi_server_wait(struct xi_http_server *server);
 /* Some connection has yielded: xi_conn_turns with the loop's next turn. */
 void xi_server_turn(struct xi_http_server *server);
+/* Connections are looked at from now on until there is none. */
+void xi_server_watch(struct xi_http_server *server);
 /* One of what `handles` counts is gone; the last one of a closed server frees it. */
 void xi_server_release(struct xi_http_server *server);
 /* It ends, and what was on its way when that began has been read. */

@@ -70,6 +70,7 @@ static void clean(struct xi_exchange *x)
     x->retry_after_s = 0;
     x->gone = x->release = NULL;
     x->job = NULL;
+    x->events = (struct xi_event_flow){0};
     x->n_pieces = 0;
 }
 
@@ -131,6 +132,8 @@ static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *er
 
     if (rc == XI_OK)
         rc = xi_route_find(s->method, s->path, &x->route, x->param, allow, err);
+    if (rc == XI_OK)
+        rc = xi_route_query_check(x->route, s->query ? s->query : "", err);
     if (rc == XI_OK)
         rc = xi_gate_identify(&server->gate, s, x->conn->door, x->route->role, &x->who, err);
     if (rc == XI_OK)

@@ -23,6 +23,13 @@ struct xi_conn;
 struct xi_infer;
 struct xi_package_upload;
 
+/* Of an answer that is server-sent events. */
+struct xi_event_flow {
+    uint64_t given_bytes, moved_bytes; /* to the connection; that left it when last looked */
+    uint64_t moved_ms, sent_ms;        /* when something left; when something was given */
+    uint64_t dropped;                  /* events since the last one that was sent */
+};
+
 struct xi_exchange {
     struct xi_http_server *server;
     struct xi_conn *conn; /* NULL: the client has gone */
@@ -45,8 +52,9 @@ struct xi_exchange {
 
     int pending; /* a handler works on it */
     int answered;
-    int writing;                            /* uv_write calls under way */
-    int streaming;                          /* server-sent events have begun */
+    int writing;   /* uv_write calls under way */
+    int streaming; /* server-sent events have begun */
+    struct xi_event_flow events;
     void (*gone)(struct xi_exchange *x);    /* the client went away while pending; may be NULL */
     void (*release)(struct xi_exchange *x); /* before it is used again; may be NULL */
 
@@ -97,6 +105,8 @@ json_t *xi_body_object(struct xi_exchange *x);
 uint8_t *xi_body_data(const struct xi_exchange *x); /* NULL when empty */
 
 /* answer.c. */
+/* A page of an allowed origin may read the answer: adds to x->head. */
+void xi_answer_cors(struct xi_exchange *x);
 /* body holds the text. type NULL: no body. */
 void xi_answer_body(struct xi_exchange *x, int status, const char *type);
 /* Adds bytes to what xi_answer_pieces sends; they live until `release` is called. */
@@ -107,10 +117,14 @@ void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err);
  * (`got` is NULL), which must not be; what: "the load". 0: go on with what came. */
 int xi_answer_failed(struct xi_exchange *x, const struct xi_err *err, const void *got,
                      const char *what);
-/* Server-sent events: begin once, then events; xi_events_end is the answer. */
+/* Server-sent events (events.c): begin once, then events; xi_events_end is the answer. What a
+ * client does not read in time is dropped, never kept without bound; the event "dropped"
+ * {"events": n} then says so. After a send the client may have gone (x->conn NULL). */
 void xi_events_begin(struct xi_exchange *x);
 void xi_events_send(struct xi_exchange *x, const char *event, const char *json);
 void xi_events_end(struct xi_exchange *x);
+/* The sweep's: a heartbeat when it is time; 1 when the client has taken nothing for too long. */
+int xi_events_watch(struct xi_exchange *x, uint64_t now_ms);
 /* 1 when the client's Accept names this media type. */
 int xi_accepts(const struct xi_exchange *x, const char *type);
 

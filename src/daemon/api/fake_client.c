@@ -59,6 +59,11 @@ void client_open(struct client *c, uv_loop_t *loop, unsigned port)
     assert_int_equal(uv_tcp_connect(&c->connect, &c->tcp, (struct sockaddr *)&a, on_connected), 0);
 }
 
+void client_read(struct client *c)
+{
+    (void)uv_read_start((uv_stream_t *)&c->tcp, on_alloc, on_read);
+}
+
 void send_bytes(struct client *c, const char *bytes, size_t n)
 {
     uv_buf_t buf = uv_buf_init((char *)(uintptr_t)bytes, (unsigned)n);

@@ -18,6 +18,8 @@ struct client {
 void client_open(struct client *c, uv_loop_t *loop, unsigned port);
 /* The bytes are borrowed until they are sent. */
 void send_bytes(struct client *c, const char *bytes, size_t n);
+/* Reads again after uv_read_stop. */
+void client_read(struct client *c);
 /* A second write of one client. */
 void send_bytes_more(struct client *c, const char *bytes, size_t n);
 /* Turns the loop until the client has so many whole answers, or the end, or time is up. */

@@ -11,6 +11,7 @@
 #include "daemon/api/connection.h"
 
 enum { SWEEP_MS = 250, RETRY_MS = 5, IDLE_MS = 75000, BACKLOG = 1024, SLOT_WAIT_MS = 1000 };
+enum { HEARTBEAT_MS = 15000, STREAM_QUEUE = 256 * 1024, STREAM_STALL_MS = 30000 };
 /* Told to end, it answers for so long whatever is on its way: a connection that is closed unread
  * looks like a crash. */
 enum { DRAIN_GRACE_MS = 50 };
@@ -71,9 +72,19 @@ static void on_sweep(uv_timer_t *t)
         next = c->next;
         xi_conn_sweep(c, now);
     }
-    if (server->conns != NULL)
+    if (server->conns != NULL) {
         server->last_client_ms = now;
+    } else if (server->sweep_runs && !server->draining) { /* an idle daemon sleeps */
+        (void)uv_timer_stop(&server->sweep);
+        server->sweep_runs = 0;
+    }
     check_drained(server);
+}
+
+void xi_server_watch(struct xi_http_server *server)
+{
+    if (!server->sweep_runs && !server->closing)
+        server->sweep_runs = uv_timer_start(&server->sweep, on_sweep, SWEEP_MS, SWEEP_MS) == 0;
 }
 
 static void on_retry(uv_timer_t *t)
@@ -290,7 +301,10 @@ static void start_timers(struct xi_http_server *server)
     (void)uv_idle_init(loop, &server->turn);
     server->sweep.data = server->retry.data = server->turn.data = server;
     server->handles += 3;
-    (void)uv_timer_start(&server->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+    server->handles++;
+    xi_streams_init(&server->streams, loop, server);
+    server->handles++;
+    xi_documents_init(&server->documents, loop, server);
 }
 
 enum xi_rc xi_http_server_open(struct xi_service *service, const struct xi_http_config *config,
@@ -309,6 +323,9 @@ enum xi_rc xi_http_server_open(struct xi_service *service, const struct xi_http_
     f->slow_window_ms = or_default(f->slow_window_ms, XI_SLOW_WINDOW_MS);
     f->slow_bytes_per_s = or_default(f->slow_bytes_per_s, XI_SLOW_BYTES_PER_S);
     f->idle_ms = or_default(f->idle_ms, IDLE_MS);
+    f->heartbeat_ms = or_default(f->heartbeat_ms, HEARTBEAT_MS);
+    f->stream_queue_bytes = or_default(f->stream_queue_bytes, STREAM_QUEUE);
+    f->stream_stall_ms = or_default(f->stream_stall_ms, STREAM_STALL_MS);
     f->slot_wait_ms = or_default(f->slot_wait_ms, SLOT_WAIT_MS);
     server->gate.allowed_hosts = f->allowed_hosts;
     server->gate.n_allowed_hosts = f->n_allowed_hosts;
@@ -347,6 +364,8 @@ void xi_http_server_drain(struct xi_http_server *server, void (*cb)(void *ctx), 
     server->drained = cb;
     server->drained_ctx = ctx;
     server->drain_since_ms = xi_now_ms();
+    xi_streams_end(&server->streams);
+    server->sweep_runs = 1;
     (void)uv_timer_start(&server->sweep, on_sweep, DRAIN_GRACE_MS, SWEEP_MS);
 }
 
@@ -359,6 +378,8 @@ void xi_http_server_close(struct xi_http_server *server)
     stop_listening(server);
     while (server->conns != NULL)
         xi_conn_close(server->conns);
+    xi_streams_close(&server->streams, on_handle_closed);
+    xi_documents_close(&server->documents, on_handle_closed);
     uv_close((uv_handle_t *)&server->sweep, on_handle_closed);
     uv_close((uv_handle_t *)&server->retry, on_handle_closed);
     uv_close((uv_handle_t *)&server->turn, on_handle_closed);

@@ -29,11 +29,13 @@ struct xi_http_config {
     uint32_t n_allowed_hosts, n_allowed_origins;
     uint32_t connections_max;
     uint32_t slow_head_ms, slow_window_ms, slow_bytes_per_s, idle_ms, slot_wait_ms;
+    uint32_t heartbeat_ms, stream_queue_bytes, stream_stall_ms; /* of server-sent events */
 };
 
 struct xi_http_stats {
     uint32_t connections;
     uint64_t accepted, refused, requests, slow, body_bytes, copied_bytes, sent_bytes, retried_slots;
+    uint64_t events_sent, events_dropped; /* server-sent ones */
 };
 
 /* Listens. EPORT: somebody else has the address; ECONFIG: it is none, or the token file is bad

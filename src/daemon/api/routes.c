@@ -36,6 +36,10 @@ static const struct xi_route routes[] = {
      "Why a session failed or crashed"},
     {"GET", "/v1/telemetry", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_telemetry,
      "Load, temperatures, memory, rates and latencies"},
+    {"GET", "/v1/events", XI_ROLE_CONTROL, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_events_list,
+     "The last events of the log"},
+    {"GET", "/v1/events/stream", XI_ROLE_CONTROL, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_events_stream, "Events as they happen (server-sent events)"},
     {"GET", "/v1/device/capabilities", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
      xi_system_capabilities, "Engines and devices, and what is missing"},
     {"GET", "/v1/health/live", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_live,
@@ -152,6 +156,90 @@ enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_r
     return xi_hint(err, "GET /v1/openapi.json lists all routes");
 }
 
+/* ---- queries: "name=value&…", plain whole numbers so far ---- */
+
+/* What may stand behind the ? of a path; nothing for all others. */
+static const struct {
+    const char *path, *names[2];
+} queries[] = {
+    {"/v1/events", {"last", NULL}},
+    {"/v1/events/stream", {"last", NULL}},
+    {"/v1/telemetry/stream", {"interval_ms", NULL}},
+};
+
+static const char *const *known_query(const struct xi_route *route)
+{
+    static const char *const none[] = {NULL};
+
+    for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
+        if (strcmp(queries[i].path, route->path) == 0)
+            return queries[i].names;
+    return none;
+}
+
+enum xi_rc xi_route_query_check(const struct xi_route *route, const char *query, struct xi_err *err)
+{
+    const char *const *known = known_query(route);
+    unsigned seen = 0;
+
+    while (*query) {
+        size_t n = strcspn(query, "&"), name = strcspn(query, "=&");
+        unsigned i = 0;
+        while (known[i] != NULL && (strlen(known[i]) != name || memcmp(known[i], query, name) != 0))
+            i++;
+        if (known[i] == NULL || n == name)
+            return xi_fail(err, XI_EINVAL, "?%.*s: %s does not know it", (int)(n < 60 ? n : 60),
+                           query, route->path);
+        if (seen & 1u << i)
+            return xi_fail(err, XI_EINVAL, "?%s stands there twice", known[i]);
+        seen |= 1u << i;
+        query += n;
+        if (*query == '&' && *++query == '\0')
+            return xi_fail(err, XI_EINVAL, "nothing stands behind the last & of the query");
+    }
+    return XI_OK;
+}
+
+enum xi_rc xi_query_uint(const char *query, const char *name, uint64_t min, uint64_t max,
+                         uint64_t *ret, struct xi_err *err)
+{
+    size_t n = strlen(name), len;
+    uint64_t v = 0;
+
+    while (strncmp(query, name, n) != 0 || query[n] != '=') {
+        query += strcspn(query, "&");
+        if (*query == '\0')
+            return XI_OK;
+        query++;
+    }
+    query += n + 1;
+    len = strspn(query, "0123456789");
+    if (len == 0 || len > 15 || (query[len] != '\0' && query[len] != '&'))
+        return xi_fail(err, XI_EINVAL, "?%s takes a whole number", name);
+    for (size_t i = 0; i < len; i++)
+        v = v * 10 + (uint64_t)(query[i] - '0');
+    if (v < min || v > max)
+        return xi_fail(err, XI_EINVAL, "?%s=%llu: it takes %llu to %llu", name,
+                       (unsigned long long)v, (unsigned long long)min, (unsigned long long)max);
+    *ret = v;
+    return XI_OK;
+}
+
+static void describe_query(struct xi_str *s, const struct xi_route *r)
+{
+    const char *const *names = known_query(r);
+
+    if (*names == NULL)
+        return;
+    xi_str_puts(s, ",\"parameters\":[");
+    for (unsigned i = 0; names[i] != NULL; i++)
+        xi_str_printf(s,
+                      "%s{\"name\":\"%s\",\"in\":\"query\",\"required\":false,"
+                      "\"schema\":{\"type\":\"integer\"}}",
+                      i ? "," : "", names[i]);
+    xi_str_puts(s, "]");
+}
+
 static void describe_body(struct xi_str *s, const struct xi_route *r)
 {
     const char *comma = "";
@@ -183,6 +271,7 @@ static void describe(struct xi_str *s, const struct xi_route *r)
                       ",\"parameters\":[{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,"
                       "\"schema\":{\"type\":\"string\"}}]",
                       (int)strlen(brace) - 2, brace + 1);
+    describe_query(s, r);
     if (r->body != XI_TAKES_NOTHING)
         describe_body(s, r);
     xi_str_puts(s, ",\"responses\":{\"200\":{\"description\":\"success\"},\"default\":{"

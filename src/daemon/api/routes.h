@@ -50,6 +50,12 @@ const struct xi_route *xi_route_at(size_t i);
 enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_route **ret,
                          char param[XI_NAME_MAX + 1], char ret_allow[64],
                          struct xi_err *err) XI_MUST_CHECK;
+/* EINVAL for a name that the route does not know, twice the same name, or a broken escape. */
+enum xi_rc xi_route_query_check(const struct xi_route *route, const char *query,
+                                struct xi_err *err) XI_MUST_CHECK;
+/* A whole number of a query that was checked; absent: *ret keeps what it held. EINVAL. */
+enum xi_rc xi_query_uint(const char *query, const char *name, uint64_t min, uint64_t max,
+                         uint64_t *ret, struct xi_err *err) XI_MUST_CHECK;
 unsigned xi_type_bit(const char *media_type);
 void xi_routes_openapi(struct xi_str *s);
 
@@ -76,6 +82,9 @@ void xi_system_live(struct xi_exchange *x);
 void xi_system_ready(struct xi_exchange *x);
 void xi_system_openapi(struct xi_exchange *x);
 void xi_system_metrics(struct xi_exchange *x);
+/* routes/event_routes.c */
+void xi_events_list(struct xi_exchange *x);
+void xi_events_stream(struct xi_exchange *x);
 /* routes/infer_routes.c */
 void xi_infer_begin(struct xi_exchange *x);
 void xi_infer_run(struct xi_exchange *x);

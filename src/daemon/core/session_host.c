@@ -474,8 +474,8 @@ static void do_notify_failed(struct xi_entry *e)
 
 static void do_notify_gone(struct xi_entry *e)
 {
-    xi_log(XI_INFO, "session.gone", "id=%s name=%s bytes=%llu", e->s.id, e->s.name,
-           (unsigned long long)e->s.memory_bytes);
+    xi_log(XI_INFO, "session.gone", "id=%s name=%s tenant=%s bytes=%llu", e->s.id, e->s.name,
+           e->s.tenant, (unsigned long long)e->s.memory_bytes);
     xi_waiters_tell(&e->unloaders, &e->s, NULL);
 }
 

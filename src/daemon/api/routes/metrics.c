@@ -201,6 +201,11 @@ static void add_server(struct xi_str *s, const struct xi_http_server *server)
     add_value(s, "xinfer_http_copied_bytes_total", "counter",
               "Bytes of request bodies that were copied behind the socket", t->copied_bytes);
     add_value(s, "xinfer_http_sent_bytes_total", "counter", "Bytes of answers", t->sent_bytes);
+    add_value(s, "xinfer_event_streams", "gauge", "Open event and telemetry streams",
+              server->streams.n);
+    add_value(s, "xinfer_events_sent_total", "counter", "Events sent to clients", t->events_sent);
+    add_value(s, "xinfer_events_dropped_total", "counter",
+              "Events that clients were too slow to take", t->events_dropped);
     add_value(s, "xinfer_input_memory_budget_bytes", "gauge", "Budget of input memory",
               shm.budget_bytes);
     add_value(s, "xinfer_input_memory_used_bytes", "gauge", "Input memory in slots",

@@ -52,30 +52,53 @@ void xi_system_package(struct xi_exchange *x)
     xi_store_find(x->server->service->store, x->param, on_found, x);
 }
 
-/* Administrators who named no tenant see all. */
 static int visible(const struct xi_exchange *x, const struct xi_session *s)
 {
-    if (x->who.role == XI_ROLE_ADMIN && xi_http_header(&x->stream, "xinfer-tenant") == NULL)
-        return 1;
-    return strcmp(x->who.tenant, s->tenant) == 0;
+    const char *tenant = xi_sees(x);
+
+    return tenant == NULL || strcmp(tenant, s->tenant) == 0;
+}
+
+struct models {
+    struct xi_document doc; /* first */
+    struct xi_exchange *x;
+};
+
+static int write_model(struct xi_document *d)
+{
+    const struct xi_session *s = xi_document_session(d);
+
+    if (s == NULL) {
+        xi_str_puts(&d->text, d->part ? "]}" : "{\"models\":[]}");
+        return 0;
+    }
+    xi_str_puts(&d->text, d->part++ ? "," : "{\"models\":[");
+    xi_describe_session(&d->text, s);
+    return 1;
+}
+
+static void on_models(struct xi_document *d)
+{
+    struct models *m = (struct models *)(void *)d;
+
+    xi_document_answer(d, m->x, "application/json");
+    free(m);
 }
 
 void xi_system_models(struct xi_exchange *x)
 {
-    struct xi_sessions *m = x->server->service->sessions;
-    int first = 1;
+    struct models *m = calloc(1, sizeof *m);
+    struct xi_err err;
 
-    xi_str_clear(&x->body);
-    xi_str_puts(&x->body, "{\"models\":[");
-    for (struct xi_session *s = xi_sessions_each(m, NULL); s; s = xi_sessions_each(m, s)) {
-        if (!visible(x, s))
-            continue;
-        xi_str_puts(&x->body, first ? "" : ",");
-        xi_describe_session(&x->body, s);
-        first = 0;
+    if (m == NULL) {
+        (void)xi_fail(&err, XI_ENOMEM, "no memory for the list");
+        xi_answer_problem(x, &err);
+        return;
     }
-    xi_str_puts(&x->body, "]}");
-    xi_answer_body(x, 200, "application/json");
+    m->x = x;
+    m->doc.write = write_model;
+    m->doc.done = on_models;
+    xi_document_start(x->server, &m->doc, xi_sees(x));
 }
 
 /* The session of the path, or NULL after a problem was answered. */
