@@ -91,8 +91,10 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     submit(ctx);
 }
 
-static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
+static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const struct xi_err *err,
+                      const char *phase)
 {
+    (void)session;
     (void)host;
     (void)fprintf(stderr, "%s: %s\n", phase, err->msg);
     ((struct bench *)ctx)->bad = 1;
@@ -190,7 +192,7 @@ static int run(struct bench *b, const char *program, const char *plugins)
     struct xi_err err;
 
     if (xi_host_start(&b->loop, b->shm, &spec, &events, &b->host, &err) != XI_OK ||
-        xi_host_load(b->host, &load, &err) != XI_OK) {
+        xi_host_load(b->host, &load, 0, &err) != XI_OK) {
         (void)fprintf(stderr, "%s\n", err.msg);
         return 1;
     }

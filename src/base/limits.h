@@ -51,11 +51,13 @@
 #define XI_IMAGE_PIXELS_MAX (100ull * 1000 * 1000)
 
 /* Shared memory */
-#define XI_SEGMENT_BYTES   (32 * XI_MIB) /* holds small slots */
-#define XI_SLOT_SHARED_MAX (16 * XI_MIB) /* larger ones are a segment of their own */
-#define XI_SLOT_MIN        4096
-#define XI_LANES_MAX       64
-#define XI_BATCH_MAX       256
+#define XI_SEGMENT_BYTES     (32 * XI_MIB) /* holds small slots */
+#define XI_SLOT_SHARED_MAX   (16 * XI_MIB) /* larger ones are a segment of their own */
+#define XI_SLOT_MIN          4096
+#define XI_LANES_MAX         64  /* of one session: that run, and as many for stages */
+#define XI_HOST_LANES_MAX    256 /* of one host: of all its sessions together */
+#define XI_HOST_SESSIONS_MAX 64
+#define XI_BATCH_MAX         256
 
 /* Sessions */
 #define XI_SESSIONS_MAX 1024

@@ -34,7 +34,7 @@ static enum xi_rc on_output(struct run *run, const struct xi_msg_segment *m, str
         return XI_OK;
     }
     xi_map_close(map);
-    if (m->lane >= XI_LANES_MAX)
+    if (m->lane >= XI_HOST_LANES_MAX)
         return xi_fail(err, XI_EPROTO, "segment %u for lane %u", m->segment, m->lane);
     return xi_control_send(&dropped, XI_MSG_DROPPED, sizeof dropped);
 }

@@ -31,8 +31,8 @@ struct xi_sessions {
     const struct xi_host_args *args;
     const struct xi_sandbox *box;
     struct xi_runner_engine *engine; /* the first load opens it */
-    struct xi_host_lane *lanes[XI_LANES_MAX];
-    struct session all[XI_LANES_MAX]; /* each has a lane at least */
+    struct xi_host_lane *lanes[XI_HOST_LANES_MAX];
+    struct session all[XI_HOST_SESSIONS_MAX];
     uint64_t turns;
     struct session *running; /* its job's thread is `thread` */
     pthread_t thread;
@@ -72,7 +72,7 @@ int xi_sessions_fd(const struct xi_sessions *s)
 
 static struct session *find(struct xi_sessions *s, uint32_t number)
 {
-    for (int i = 0; i < XI_LANES_MAX; i++)
+    for (int i = 0; i < XI_HOST_SESSIONS_MAX; i++)
         if (s->all[i].number == number)
             return &s->all[i];
     return NULL;
@@ -83,15 +83,15 @@ static struct session *find(struct xi_sessions *s, uint32_t number)
 enum xi_rc xi_sessions_lane(struct xi_sessions *s, const struct xi_msg_lane *m, int fds[3],
                             struct xi_segments *segments, struct xi_err *err)
 {
-    if (m->lane >= XI_LANES_MAX || s->lanes[m->lane] != NULL)
+    if (m->lane >= XI_HOST_LANES_MAX || s->lanes[m->lane] != NULL)
         return xi_fail(err, XI_EPROTO, "lane %u is there already, or cannot be", m->lane);
     return xi_host_lane_new(m, fds, segments, &s->lanes[m->lane], err);
 }
 
 struct xi_outputs *xi_sessions_outputs(struct xi_sessions *s, uint32_t lane)
 {
-    return lane < XI_LANES_MAX && s->lanes[lane] != NULL ? xi_host_lane_outputs(s->lanes[lane])
-                                                         : NULL;
+    return lane < XI_HOST_LANES_MAX && s->lanes[lane] != NULL ? xi_host_lane_outputs(s->lanes[lane])
+                                                              : NULL;
 }
 
 static uint32_t lanes_of(const struct session *e)
@@ -117,7 +117,7 @@ static void forget(struct xi_sessions *s, struct session *e)
 
 static int is_owned(const struct xi_sessions *s, uint32_t lane)
 {
-    for (int i = 0; i < XI_LANES_MAX; i++) {
+    for (int i = 0; i < XI_HOST_SESSIONS_MAX; i++) {
         const struct session *e = &s->all[i];
         if (e->number != 0 && lane >= e->load.first_lane && lane - e->load.first_lane < lanes_of(e))
             return 1;
@@ -239,7 +239,7 @@ static void start_next(struct xi_sessions *s)
 {
     struct session *next = NULL;
 
-    for (int i = 0; i < XI_LANES_MAX; i++)
+    for (int i = 0; i < XI_HOST_SESSIONS_MAX; i++)
         if (s->all[i].job != JOB_NONE && (next == NULL || s->all[i].turn < next->turn))
             next = &s->all[i];
     if (next == NULL || s->running != NULL)
@@ -260,14 +260,14 @@ static enum xi_rc check_load(struct xi_sessions *s, const struct xi_msg_load *m,
 {
     uint64_t end = (uint64_t)m->first_lane + m->lane_count + m->stage_lanes;
 
-    if (end > XI_LANES_MAX)
+    if (end > XI_HOST_LANES_MAX)
         return xi_fail(err, XI_EPROTO, "a load for lanes up to %llu", (unsigned long long)end);
     for (uint32_t i = m->first_lane; i < end; i++)
         if (s->lanes[i] == NULL || is_owned(s, i))
             return xi_fail(err, XI_EPROTO, "a load for lane %u, which is not there or in use", i);
     if (m->session != 0 && find(s, m->session) != NULL)
         return xi_fail(err, XI_EPROTO, "a second load of session %u", m->session);
-    for (int i = 0; !s->args->group && i < XI_LANES_MAX; i++)
+    for (int i = 0; !s->args->group && i < XI_HOST_SESSIONS_MAX; i++)
         if (m->session == 0 || s->all[i].number != 0)
             return xi_fail(err, XI_EPROTO, "a second session, where there is to be one");
     return m->session != 0 ? XI_OK : xi_fail(err, XI_EPROTO, "a load of session 0");
@@ -279,7 +279,9 @@ enum xi_rc xi_sessions_load(struct xi_sessions *s, const struct xi_msg_load *m, 
 
     if (rc != XI_OK)
         return rc;
-    struct session *e = find(s, 0); /* there is one: each of the others has a lane */
+    struct session *e = find(s, 0);
+    if (e == NULL)
+        return xi_fail(err, XI_EPROTO, "more than %d sessions", XI_HOST_SESSIONS_MAX);
     e->number = m->session;
     e->load = *m;
     enqueue(s, e, JOB_LOAD);
@@ -290,6 +292,13 @@ enum xi_rc xi_sessions_unload(struct xi_sessions *s, uint32_t number, struct xi_
 {
     struct session *e = number != 0 ? find(s, number) : NULL;
 
+    if (number != 0 && e == NULL) { /* its load failed while the daemon asked */
+        struct xi_msg_unload m = {.session = number};
+        uint64_t peak;
+
+        (void)xi_process_memory(0, &m.memory_bytes, &peak);
+        return xi_control_send(&m, XI_MSG_UNLOADED, sizeof m);
+    }
     if (e == NULL || e->job == JOB_UNLOAD || e->unload_asked)
         return xi_fail(err, XI_EPROTO, "session %u is to be unloaded and is not there", number);
     if (e == s->running)
@@ -396,7 +405,7 @@ void xi_sessions_free(struct xi_sessions *s)
 {
     if (s->running != NULL)
         _Exit(0);
-    for (int i = 0; i < XI_LANES_MAX; i++) {
+    for (int i = 0; i < XI_HOST_SESSIONS_MAX; i++) {
         struct session *e = &s->all[i];
         if (e->number == 0)
             continue;
@@ -404,7 +413,7 @@ void xi_sessions_free(struct xi_sessions *s)
         xi_runner_close(e->runner);
         forget(s, e);
     }
-    for (int i = 0; i < XI_LANES_MAX; i++)
+    for (int i = 0; i < XI_HOST_LANES_MAX; i++)
         xi_host_lane_free(s->lanes[i]); /* those that no load came for */
     xi_runner_engine_close(s->engine);
     xi_fd_close(&s->through_fd);

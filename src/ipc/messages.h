@@ -23,7 +23,8 @@ enum xi_msg_type {
     XI_MSG_HELLO = 1,       /* first message: protocol, pid, sandbox features in force */
     XI_MSG_PROGRESS = 2,    /* a phase of load or install began or moved */
     XI_MSG_LOADED = 3,      /* session is warm and proven: signature follows */
-    XI_MSG_FAILED = 4,      /* load, probe or install refused: code and words */
+    XI_MSG_FAILED = 4,      /* load, probe or install refused: code and words; a load's lanes are
+                             * gone */
     XI_MSG_NEED_OUTPUT = 5, /* a lane wants another output segment of n bytes */
     XI_MSG_PROBED = 6,      /* role probe: struct xi_engine_probe follows */
     XI_MSG_INSTALLED = 7,   /* role install: the record lies in staging as file "record" */
@@ -36,7 +37,8 @@ enum xi_msg_type {
     XI_MSG_REFUSED = 35, /* answer to NEED_OUTPUT: no more memory for you */
     XI_MSG_DROP = 36,    /* unmap a segment; no work refers to it any more */
     XI_MSG_QUIT = 37,    /* end cleanly */
-    XI_MSG_UNLOAD = 38   /* free one session; its lanes were sent XI_WORK_QUIT before */
+    XI_MSG_UNLOAD = 38   /* free one session; its lanes were sent XI_WORK_QUIT before. UNLOADED also
+                          * when its load failed meanwhile */
 };
 
 /* How a host of role run ends by itself; anything else is a crash. */
@@ -132,7 +134,8 @@ struct xi_msg_installed {
  * INFER), then those that do stages on the processor (PRE, POST). */
 struct xi_msg_lane {
     struct xi_msg_head head;
-    uint32_t lane; /* its number may come again after its session's UNLOADED or FAILED */
+    uint32_t lane; /* below XI_HOST_LANES_MAX; its number may come again after its session's
+                    * UNLOADED or FAILED */
     int32_t nice;  /* of its thread, at least the host's */
     uint64_t submit_bytes, complete_bytes; /* the two rings, one behind the other in the memory */
 };

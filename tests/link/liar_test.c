@@ -70,7 +70,7 @@ static void start(struct linked *l, const char *lie)
 
     linked_open(l);
     linked_start(l, XI_HOST_RUN, XI_FAKE_HOST, lie);
-    assert_int_equal(xi_host_load(l->host, &load, &err), XI_OK);
+    assert_int_equal(xi_host_load(l->host, &load, 0, &err), XI_OK);
 }
 
 static void one_request(struct linked *l)

@@ -23,11 +23,13 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     l->loaded++;
 }
 
-static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
+static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const struct xi_err *err,
+                      const char *phase)
 {
     struct linked *l = ctx;
 
     (void)host;
+    (void)session;
     l->why = *err;
     (void)snprintf(l->phase, sizeof l->phase, "%s", phase);
     l->failed++;
@@ -135,7 +137,7 @@ void linked_load(struct linked *l, const char *model, uint32_t lanes)
     linked_package(l, model);
     linked_start(l, XI_HOST_RUN, NULL, "reference");
     (void)snprintf(load.link_dir, sizeof load.link_dir, "%s", l->dir);
-    if (xi_host_load(l->host, &load, &err) != XI_OK)
+    if (xi_host_load(l->host, &load, 0, &err) != XI_OK)
         fail_msg("load: %s", err.msg);
     for (int i = 0; i < 1000 && !l->loaded && !l->failed && !l->exited; i++) {
         int none = 0;

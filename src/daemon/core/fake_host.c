@@ -44,6 +44,7 @@ enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_ho
     host = calloc(1, sizeof(*host));
     XI_ASSERT(host != NULL);
     host->events = *events;
+    host->group = spec->group;
     (void)snprintf(host->label, sizeof(host->label), "%s", spec->label);
     (void)snprintf(host->engine, sizeof(host->engine), "%s", spec->engine);
     fake.hosts[fake.n_hosts++] = host;
@@ -54,17 +55,42 @@ enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_ho
     return XI_OK;
 }
 
-enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, struct xi_err *err)
+enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice,
+                        struct xi_err *err)
 {
+    uint32_t i;
+
+    (void)nice;
     if (fake.fail_load > 0) {
         fake.fail_load--;
         return xi_fail(err, XI_EFDS, "no descriptors left for the lanes");
     }
-    XI_ASSERT(!host->loaded && !host->ended);
+    XI_ASSERT(!host->ended && host->n_loads < FAKE_LOADS_MAX);
+    XI_ASSERT(host->group || host->n_loads == 0);
+    for (i = 0; i < load->lane_count; i++) {
+        XI_ASSERT(host->owner[load->first_lane + i] == 0);
+        host->owner[load->first_lane + i] = load->session;
+    }
     host->load = *load;
-    host->lanes = load->lane_count;
+    host->loads[host->n_loads++] = *load;
+    if (host->lanes < load->first_lane + load->lane_count)
+        host->lanes = load->first_lane + load->lane_count;
     host->loaded = 1;
     return XI_OK;
+}
+
+enum xi_rc xi_host_unload(struct xi_host *host, uint32_t session, struct xi_err *err)
+{
+    if (host->ended || host->stopped)
+        return xi_fail(err, XI_EHOST, "host is ending");
+    XI_ASSERT(fake_load_of(host, session) != NULL && host->n_unloads < FAKE_LOADS_MAX);
+    host->unloads[host->n_unloads++] = session;
+    return XI_OK;
+}
+
+int xi_host_runs(const struct xi_host *host)
+{
+    return !host->ended && !host->stopped;
 }
 
 enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op,
@@ -145,7 +171,24 @@ void xi_reply_release(struct xi_reply *reply)
 
 void fake_loaded(struct xi_host *host, uint64_t service_ns)
 {
-    struct xi_msg_loaded m = {.lane_count = host->lanes,
+    fake_loaded_session(host, host->load.session, service_ns);
+}
+
+struct xi_msg_load *fake_load_of(struct xi_host *host, uint32_t session)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->n_loads; i++) {
+        if (host->loads[i].session == session)
+            return &host->loads[i];
+    }
+    return NULL;
+}
+
+void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t service_ns)
+{
+    struct xi_msg_loaded m = {.session = session,
+                              .lane_count = fake_load_of(host, session)->lane_count,
                               .service_ns = service_ns,
                               .memory_bytes = 10000000,
                               .engine = "reference 1"};
@@ -166,7 +209,28 @@ void fake_failed(struct xi_host *host, enum xi_rc rc, const char *text)
     struct xi_err err;
 
     (void)xi_fail(&err, rc, "%s", text);
-    host->events.failed(host->events.ctx, host, &err, "load");
+    host->events.failed(host->events.ctx, host, host->load.session, &err, "load");
+}
+
+void fake_unloaded(struct xi_host *host, uint32_t session, uint64_t memory_bytes)
+{
+    struct xi_msg_unload m = {.session = session, .memory_bytes = memory_bytes};
+    struct xi_msg_load *load = fake_load_of(host, session);
+    uint32_t i;
+
+    XI_ASSERT(load != NULL && !host->ended);
+    for (i = 0; i < host->lanes; i++) {
+        if (host->owner[i] == session) {
+            XI_ASSERT(host->running[i] == 0);
+            host->owner[i] = 0;
+        }
+    }
+    *load = host->loads[--host->n_loads];
+    for (i = 0; i < host->n_unloads && host->unloads[i] != session;)
+        i++;
+    XI_ASSERT(i < host->n_unloads); /* somebody wanted it */
+    host->unloads[i] = host->unloads[--host->n_unloads];
+    host->events.unloaded(host->events.ctx, host, &m);
 }
 
 static void deliver(struct xi_host *host, uint32_t lane, const struct xi_done *done)
@@ -259,13 +323,18 @@ void xi_slot_put(struct xi_slot *slot)
 
 /* ---- the store ---- */
 
-void xi_store_prepare(struct xi_store *store, const char *tenant, const char *digest,
-                      const char *engine_build, xi_links_cb cb, void *ctx)
+void xi_store_forget_group(struct xi_store *store, const char *id)
 {
     (void)store;
-    (void)tenant;
-    (void)digest;
-    (void)engine_build;
+    (void)id;
+    fake.groups_forgotten++;
+}
+
+void xi_store_prepare(struct xi_store *store, const struct xi_store_folders *want, xi_links_cb cb,
+                      void *ctx)
+{
+    (void)store;
+    (void)want;
     fake.links++;
     cb(ctx, "/links", "/cache", NULL);
 }

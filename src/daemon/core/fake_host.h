@@ -8,15 +8,19 @@
 #include "daemon/ipc/host_link.h"
 
 #define FAKE_HOSTS_MAX 4096
+#define FAKE_LOADS_MAX 16
 
 struct xi_host {
     struct xi_host_events events;
     char label[80], engine[32];
     struct xi_msg_load load;
-    int loaded, stopped, ended, freed;
+    int group, loaded, stopped, ended, freed;
+    struct xi_msg_load loads[FAKE_LOADS_MAX]; /* not yet unloaded */
+    uint32_t n_loads, unloads[FAKE_LOADS_MAX], n_unloads;
     uint32_t lanes;
-    uint64_t running[XI_LANES_MAX]; /* request ids; 0: the lane is free */
-    uint8_t first[XI_LANES_MAX];    /* the first byte of what runs there */
+    uint32_t owner[XI_HOST_LANES_MAX];   /* session; 0: no lane */
+    uint64_t running[XI_HOST_LANES_MAX]; /* request ids; 0: the lane is free */
+    uint8_t first[XI_HOST_LANES_MAX];    /* the first byte of what runs there */
     unsigned most_running;
     char stop_why[160];
 };
@@ -28,8 +32,9 @@ struct fake {
     int fail_start, fail_load; /* so many times */
     enum xi_rc submit_rc;      /* of the next submit, then XI_OK */
     unsigned links;            /* calls of xi_store_prepare */
-    uint64_t replies;          /* not yet released */
-    int no_slots;              /* xi_shm_take has no room */
+    unsigned groups_forgotten;
+    uint64_t replies; /* not yet released */
+    int no_slots;     /* xi_shm_take has no room */
 };
 extern struct fake fake;
 
@@ -37,6 +42,10 @@ void fake_reset(void); /* also checks that nothing is left over */
 struct xi_host *fake_last(void);
 /* Events, delivered now. */
 void fake_loaded(struct xi_host *host, uint64_t service_ns);
+/* The last load is meant where no session is named. */
+void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t service_ns);
+void fake_unloaded(struct xi_host *host, uint32_t session, uint64_t memory_bytes);
+struct xi_msg_load *fake_load_of(struct xi_host *host, uint32_t session); /* NULL: none */
 void fake_failed(struct xi_host *host, enum xi_rc rc, const char *text);
 void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc);
 void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t device_ns);

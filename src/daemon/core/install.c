@@ -305,10 +305,12 @@ static void on_installed(void *ctx, struct xi_host *host, uint64_t record_bytes)
     xi_host_stop(host, 1000, "unpacked");
 }
 
-static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
+static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const struct xi_err *err,
+                      const char *phase)
 {
     struct xi_upload *u = ctx;
 
+    (void)session;
     (void)phase;
     if (u->host_err.rc == XI_OK)
         u->host_err = *err;

@@ -249,7 +249,7 @@ static void check_listed_is_whole(struct opened *o)
     if (listed(o) == 0)
         return;
     assert_int_equal(xi_catalogue_find(o->catalogue, "night", digest, &r, &err), XI_OK);
-    assert_int_equal(xi_store_disk_links(&o->disk, digest, &r, &err), XI_OK);
+    assert_int_equal(xi_store_disk_links(&o->disk, "links", digest, &r, &err), XI_OK);
     xi_record_fini(&r);
 }
 

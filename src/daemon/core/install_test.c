@@ -67,7 +67,7 @@ static void host_refuses(struct xi_host *h)
     struct xi_err err = {0};
 
     (void)xi_fail(&err, XI_EPACKAGE, "trailing data after the archive");
-    h->events.failed(h->events.ctx, h, &err, "verify");
+    h->events.failed(h->events.ctx, h, 0, &err, "verify");
 }
 
 /* First what it has to say, then (told) its end. */

@@ -91,7 +91,8 @@ static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, struct xi_request
         segments[i] = req->slot->segment;
     for (; i < req->n_parts; i++)
         segments[i] = xi_sequence_slot(req)->segment;
-    return xi_host_submit(q->session->host, lane, XI_WORK_ALL, &item, 1, &err);
+    return xi_host_submit(q->session->host, q->session->first_lane + lane, XI_WORK_ALL, &item, 1,
+                          &err);
 }
 
 static void take_lane(struct xi_queue *q, struct xi_request *req, uint64_t now)

@@ -106,10 +106,12 @@ static void on_probed(void *ctx, struct xi_host *host, const struct xi_msg_probe
     xi_host_stop(host, 1000, "its probe is done");
 }
 
-static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
+static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const struct xi_err *err,
+                      const char *phase)
 {
     struct xi_probe_run *run = ctx;
 
+    (void)session;
     (void)phase;
     if (run->answered)
         return;

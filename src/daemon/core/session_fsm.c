@@ -49,16 +49,16 @@ static uint32_t crashed(struct xi_session_fsm *fsm, enum xi_crash_blame blame)
 {
     uint32_t acts = XI_ACT_STOP_TIMERS | XI_ACT_START_BACKOFF;
 
-    if (blame != XI_BLAME_ONLY_REQUEST && ++fsm->crashes >= fsm->crash_limit)
+    if (blame < XI_BLAME_ONLY_REQUEST && ++fsm->crashes >= fsm->crash_limit)
         return XI_ACT_QUARANTINE | failed(fsm, XI_PHASE_NONE);
-    if (blame != XI_BLAME_MODEL)
+    if (blame != XI_BLAME_MODEL && blame != XI_BLAME_NONE)
         fsm->step = 0; /* a guilty request explains the crash that made it a suspect, too */
     if (blame <= XI_BLAME_LATER && fsm->step < 20)
         fsm->step++;
     fsm->state = XI_SESSION_LOADING;
     fsm->phase = XI_PHASE_BACKOFF;
     /* The first wait is short: requests wait with it. Later ones are told so at once. */
-    return acts | (fsm->step > 1 ? XI_ACT_FAIL_QUEUE : XI_ACT_HOLD_QUEUE);
+    return acts | (fsm->step > 1 && blame != XI_BLAME_NONE ? XI_ACT_FAIL_QUEUE : XI_ACT_HOLD_QUEUE);
 }
 
 static uint32_t while_starting(struct xi_session_fsm *fsm, const struct xi_fsm_input *in)

@@ -50,10 +50,11 @@ enum xi_fsm_event {
 
 /* Whose fault an exit was, as the pool sees it. */
 enum xi_crash_blame {
-    XI_BLAME_MODEL = 0,   /* unknown, so the model's: counts, and back-off grows */
-    XI_BLAME_LATER,       /* the same, but this host had answered: counts, back-off begins anew */
-    XI_BLAME_REQUEST,     /* one request, found guilty alone: counts, nothing grows */
-    XI_BLAME_ONLY_REQUEST /* the same, and others were answered meanwhile: does not count */
+    XI_BLAME_MODEL = 0,    /* unknown, so the model's: counts, and back-off grows */
+    XI_BLAME_LATER,        /* the same, but this host had answered: counts, back-off begins anew */
+    XI_BLAME_REQUEST,      /* one request, found guilty alone: counts, nothing grows */
+    XI_BLAME_ONLY_REQUEST, /* the same, and others were answered meanwhile: does not count */
+    XI_BLAME_NONE          /* somebody else's of the same host: does not count, nothing changes */
 };
 
 struct xi_fsm_input {

@@ -335,7 +335,7 @@ static void host_ends(struct explorer *x, uint32_t from, const struct world *w)
     v.answered = 0;
     if (v.mode == MODE_OPEN)
         v.mode = MODE_HELD; /* the pool does this itself */
-    for (blame = XI_BLAME_MODEL; blame <= XI_BLAME_ONLY_REQUEST; blame++)
+    for (blame = XI_BLAME_MODEL; blame <= XI_BLAME_NONE; blame++)
         feed(x, from, v,
              (struct xi_fsm_input){.event = XI_EV_EXITED,
                                    .more_variants = v.variant < VARIANTS,

@@ -4,8 +4,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/platform/self.h"
-#include "daemon/core/session_private.h"
+#include "daemon/core/session_group.h"
 #include "daemon/core/store.h"
 
 /* ---- who waits ---- */
@@ -63,26 +62,17 @@ static void pick(struct xi_entry *e, uint32_t at)
 {
     struct xi_session *s = &e->s;
     const struct xi_engine_device *device;
-    uint64_t mib;
 
     e->at = at;
     device = device_of(e);
-    mib = (device->context_bytes + XI_MIB / 2) / XI_MIB;
     (void)snprintf(s->variant, sizeof(s->variant), "%s",
                    s->record->variants[e->choices[at].variant].id);
     (void)snprintf(s->engine, sizeof(s->engine), "%s %s", engine_of(e)->name,
                    engine_of(e)->probe.version);
     (void)snprintf(s->device, sizeof(s->device), "%s", device->id);
     s->device_kind = device->kind;
-    s->isolation = XI_ISOLATE_SESSION;
-    if (device->context_bytes <= XI_CONTEXT_SMALL_MAX)
-        (void)snprintf(s->isolation_reason, sizeof(s->isolation_reason),
-                       "context of %s %s costs ~%llu MiB, at most 64 MiB", engine_of(e)->name,
-                       device->id, (unsigned long long)mib);
-    else
-        (void)snprintf(s->isolation_reason, sizeof(s->isolation_reason),
-                       "every session has a host of its own; a context of %s costs ~%llu MiB",
-                       device->id, (unsigned long long)mib);
+    s->isolation = xi_group_preview(e->m, s->tenant, s->options.isolation, e->choices[at].engine,
+                                    e->choices[at].device, s->isolation_reason);
 }
 
 /* Keeps why a variant did not do, for `why` and the log. */
@@ -97,6 +87,16 @@ static void note_skipped(struct xi_entry *e)
 }
 
 /* ---- timers ---- */
+
+static unsigned load_silence_ms(const struct xi_sessions *m)
+{
+    return m->config.load_silence_ms != 0 ? m->config.load_silence_ms : XI_LOAD_SILENCE_MS;
+}
+
+static unsigned load_limit_ms(const struct xi_sessions *m)
+{
+    return m->config.load_limit_ms != 0 ? m->config.load_limit_ms : XI_LOAD_LIMIT_MS;
+}
 
 static void on_backoff(uv_timer_t *t)
 {
@@ -119,9 +119,24 @@ static void on_drain(uv_timer_t *t)
 static void on_silence(uv_timer_t *t)
 {
     struct xi_entry *e = t->data;
+    char why[96];
+
+    if (xi_now_ms() >= e->load_until_ms)
+        (void)snprintf(why, sizeof(why), "hung: a load took longer than %u s",
+                       load_limit_ms(e->m) / 1000u);
+    else
+        (void)snprintf(why, sizeof(why), "hung: a load reported nothing for %u s",
+                       load_silence_ms(e->m) / 1000u);
+    if (e->s.host != NULL)
+        xi_host_stop(e->s.host, 0, why);
+}
+
+static void on_unload_late(uv_timer_t *t)
+{
+    struct xi_entry *e = t->data;
 
     if (e->s.host != NULL)
-        xi_host_stop(e->s.host, 0, "hung: its load reported nothing for 5 minutes");
+        xi_host_stop(e->s.host, 0, "hung: it did not free a session within 10 s");
 }
 
 static unsigned backoff_ms(unsigned step)
@@ -135,17 +150,30 @@ static unsigned backoff_ms(unsigned step)
 
 /* ---- events of the host ---- */
 
-static void on_progress(void *ctx, struct xi_host *host, const struct xi_msg_progress *m)
+void xi_entry_load_goes_on(struct xi_entry *e)
 {
-    struct xi_entry *e = ctx;
+    uint64_t now = xi_now_ms(), left = e->load_until_ms > now ? e->load_until_ms - now : 0;
+    uint64_t silence = load_silence_ms(e->m);
 
-    (void)host;
-    (void)snprintf(e->s.phase, sizeof(e->s.phase), "%.*s", (int)sizeof(m->phase), m->phase);
-    e->s.phase_permille = m->permille;
     if (e->fsm.phase == XI_PHASE_LOADING)
-        (void)uv_timer_start(&e->timer, on_silence, XI_LOAD_SILENCE_MS, 0);
+        (void)uv_timer_start(&e->timer, on_silence, left < silence ? left : silence, 0);
+    else if (e->fsm.phase == XI_PHASE_STOPPING && uv_is_active((uv_handle_t *)&e->timer))
+        (void)uv_timer_start(&e->timer, on_unload_late, XI_UNLOAD_MS, 0);
+}
+
+void xi_entry_progress(struct xi_entry *e, const struct xi_msg_progress *msg)
+{
+    if (e->s.phase[0] == '\0') /* its turn has come */
+        e->load_until_ms = xi_now_ms() + load_limit_ms(e->m);
+    (void)snprintf(e->s.phase, sizeof(e->s.phase), "%.*s", (int)sizeof(msg->phase), msg->phase);
+    e->s.phase_permille = msg->permille;
     if (strcmp(e->s.phase, "warm-up") == 0 || strcmp(e->s.phase, "golden") == 0)
         xi_entry_feed(e, XI_EV_PROGRESS);
+}
+
+void xi_entry_unload_begins(struct xi_entry *e)
+{
+    (void)uv_timer_start(&e->timer, on_unload_late, XI_UNLOAD_MS, 0);
 }
 
 static uint64_t wall_ms(void)
@@ -169,17 +197,15 @@ static void take_states(struct xi_session *s, const struct xi_msg_loaded *m)
         s->states[s->n_states++] = xi_msg_state(m, i);
 }
 
-static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loaded *m,
-                      struct xi_signature *signature)
+void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *m,
+                     struct xi_signature *signature, uint64_t memory_bytes)
 {
-    struct xi_entry *e = ctx;
     struct xi_session *s = &e->s;
 
-    (void)host;
     if (e->fsm.phase != XI_PHASE_LOADING || m->lane_count != s->lane_count) {
         xi_signature_fini(signature); /* told to end meanwhile, or not what was asked for */
         if (e->fsm.phase == XI_PHASE_LOADING)
-            xi_host_stop(host, 0, "loaded another number of lanes than it was told");
+            xi_host_stop(s->host, 0, "loaded another number of lanes than it was told");
         return;
     }
     xi_signature_fini(&s->signature);
@@ -188,7 +214,7 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     s->has_flow = m->has_flow != 0;
     s->takes_image = m->takes_image != 0;
     s->draws = m->draws != 0;
-    s->memory_bytes = m->memory_bytes;
+    s->memory_bytes = memory_bytes;
     s->peak_bytes = m->peak_bytes;
     s->load_us = m->load_us;
     s->warm_us = m->warm_us;
@@ -199,6 +225,7 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     s->restarts += s->loaded_at_ms != 0;
     s->loaded_at_ms = wall_ms();
     s->why = (struct xi_err){0};
+    e->died_loading = 0;
     xi_log(XI_INFO, "session.ready",
            "id=%s name=%s variant=%s engine=%s device=%s load_ms=%llu warm_ms=%llu bytes=%llu",
            s->id, s->name, s->variant, s->engine, s->device, (unsigned long long)s->load_us / 1000,
@@ -213,7 +240,7 @@ static int variant_matters(enum xi_rc rc)
            rc == XI_EDEVICE || rc == XI_EENGINE || rc == XI_ENOMEM || rc == XI_EBUDGET;
 }
 
-static void load_failed(struct xi_entry *e, const struct xi_err *err)
+void xi_entry_load_failed(struct xi_entry *e, const struct xi_err *err)
 {
     int more = more_variants(e) && variant_matters(err->rc);
 
@@ -229,21 +256,6 @@ static void load_failed(struct xi_entry *e, const struct xi_err *err)
                         &(struct xi_fsm_input){.event = XI_EV_LOAD_FAILED, .more_variants = more});
 }
 
-static void on_failed(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase)
-{
-    (void)host;
-    (void)phase;
-    load_failed(ctx, err);
-}
-
-static void on_done(void *ctx, struct xi_host *host, uint32_t lane, struct xi_reply *reply)
-{
-    struct xi_entry *e = ctx;
-
-    (void)host;
-    xi_pool_completed(&e->s, lane, reply);
-}
-
 static void age_crashes(struct xi_entry *e)
 {
     uint64_t now = xi_now_ms();
@@ -255,73 +267,37 @@ static void age_crashes(struct xi_entry *e)
         xi_entry_feed(e, XI_EV_CRASH_AGED); /* drops the first */
 }
 
-static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit *why)
+/* A load that ended its host may be another variant's chance; not when it was somebody else's. */
+static int next_may_do(const struct xi_entry *e, enum xi_crash_blame blame)
 {
-    struct xi_entry *e = ctx;
+    return more_variants(e) && blame != XI_BLAME_NONE;
+}
+
+void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame)
+{
     struct xi_session *s = &e->s;
     int wanted = e->fsm.phase == XI_PHASE_STOPPING;
-    struct xi_fsm_input in = {.event = XI_EV_EXITED, .more_variants = more_variants(e)};
+    struct xi_fsm_input in = {.event = XI_EV_EXITED, .more_variants = next_may_do(e, blame)};
 
-    (void)snprintf(e->exit_reason, sizeof(e->exit_reason), "%s", why->reason);
-    s->host = NULL;
+    (void)snprintf(e->exit_reason, sizeof(e->exit_reason), "%s", reason);
     xi_session_get(s); /* until the end of this function, whatever the events do */
-    if (!wanted) {
+    if (wanted) {
+        (void)uv_timer_stop(&e->timer);
+    } else {
         s->crashes++;
-        (void)xi_fail(&s->why, XI_EHOST, "the model's host %s", why->reason);
-        xi_log(XI_WARN, "host.died", "id=%s name=%s pid=%d running=%u why=%s", s->id, s->name,
-               xi_host_pid(host), s->running, why->reason);
+        (void)xi_fail(&s->why, XI_EHOST, "the model's host %s", reason);
         if (e->fsm.phase == XI_PHASE_LOADING && in.more_variants && !e->fsm.proven)
             note_skipped(e);
     }
-    in.blame = xi_pool_host_gone(s, wanted, why->reason);
+    in.blame = xi_pool_host_gone(s, wanted || blame == XI_BLAME_NONE, reason);
+    if (blame == XI_BLAME_NONE)
+        in.blame = blame;
     age_crashes(e);
     xi_entry_feed_input(e, &in);
-    xi_host_free(host);
     xi_session_put(s);
 }
 
 /* ---- actions ---- */
-
-static void start_host(struct xi_entry *e)
-{
-    static const struct xi_host_events events = {.progress = on_progress,
-                                                 .loaded = on_loaded,
-                                                 .failed = on_failed,
-                                                 .done = on_done,
-                                                 .exited = on_exited};
-    const struct xi_sessions_config *c = &e->m->config;
-    struct xi_host_events mine = events;
-    char label[XI_NAME_MAX + 16];
-    static const int nice_of[] = {XI_NICE_REALTIME, XI_NICE_NORMAL, XI_NICE_BATCH};
-    struct xi_host_spec spec = {
-        .role = XI_HOST_RUN,
-        .nice = nice_of[e->s.options.priority],
-        .label = label,
-        .program = c->host_program,
-        .plugin_dir = c->engine_dir,
-        .engine = engine_of(e)->name,
-        .engine_libs = strcmp(engine_of(e)->name, "openvino") == 0 ? c->openvino_dir : "",
-        .link_dir = e->link_dir,
-        .cache_dir = e->cache_dir,
-        .archive_fd = -1,
-        .staging_fd = -1,
-        .data_limit_bytes = c->host_data_limit_bytes,
-        .run_as_uid = c->host_uid,
-        .sandbox = c->sandbox,
-    };
-
-    (void)snprintf(label, sizeof(label), "%s#%.4s", e->s.name, e->s.id);
-    mine.ctx = e;
-    e->s.phase[0] = '\0';
-    e->s.phase_permille = 0xffffffffu;
-    if (xi_host_start(e->m->loop, e->m->shm, &spec, &mine, &e->s.host, &e->s.why) != XI_OK) {
-        e->s.host = NULL;
-        xi_log(XI_ERROR, "host.start_failed", "id=%s why=%s", e->s.id, e->s.why.msg);
-        xi_entry_feed(e, XI_EV_SPAWN_FAILED);
-        return;
-    }
-    xi_entry_feed(e, XI_EV_SPAWN_OK);
-}
 
 static void on_prepared(void *ctx, const char *link_dir, const char *cache_dir,
                         const struct xi_err *err)
@@ -332,23 +308,34 @@ static void on_prepared(void *ctx, const char *link_dir, const char *cache_dir,
         e->s.why = *err;
         xi_log(XI_ERROR, "session.links_failed", "id=%s why=%s", e->s.id, err->msg);
         xi_entry_feed(e, XI_EV_SPAWN_FAILED);
-    } else if (e->fsm.state == XI_SESSION_DRAINING || e->fsm.state == XI_SESSION_IDLE) {
-        xi_entry_feed(e, XI_EV_SPAWN_FAILED); /* nobody wants the host any more */
     } else {
         (void)snprintf(e->link_dir, sizeof(e->link_dir), "%s", link_dir);
         (void)snprintf(e->cache_dir, sizeof(e->cache_dir), "%s", cache_dir);
-        start_host(e);
+        xi_group_enter(e, link_dir, cache_dir);
     }
     xi_session_put(&e->s);
 }
 
 static void do_spawn(struct xi_entry *e)
 {
+    struct xi_store_folders want = {.tenant = e->s.tenant, .digest = e->s.digest};
     char build[100];
 
+    e->s.phase[0] = '\0';
+    e->s.phase_permille = 0xffffffffu;
+    if (xi_group_join(e, &e->s.why) != XI_OK) {
+        xi_entry_feed(e, XI_EV_SPAWN_FAILED);
+        return;
+    }
     (void)snprintf(build, sizeof(build), "%s-%s", engine_of(e)->name, engine_of(e)->probe.version);
+    want.engine_build = build;
+    if (e->s.isolation != XI_ISOLATE_SESSION) {
+        want.group = e->s.group->id;
+        want.shared_by = e->s.isolation == XI_ISOLATE_TENANT ? e->s.tenant : "";
+        want.device = e->s.device;
+    }
     xi_session_get(&e->s);
-    xi_store_prepare(e->m->store, e->s.tenant, e->s.digest, build, on_prepared, e);
+    xi_store_prepare(e->m->store, &want, on_prepared, e);
 }
 
 static void do_send_load(struct xi_entry *e)
@@ -365,11 +352,12 @@ static void do_send_load(struct xi_entry *e)
     (void)snprintf(load.device, sizeof(load.device), "%s", s->device);
     (void)snprintf(load.link_dir, sizeof(load.link_dir), "%s", e->link_dir);
     (void)snprintf(load.cache_dir, sizeof(load.cache_dir), "%s", e->cache_dir);
-    if (xi_host_load(s->host, &load, &err) != XI_OK) {
-        load_failed(e, &err);
+    if (xi_group_load(e, &load, &err) != XI_OK) {
+        xi_entry_load_failed(e, &err);
         return;
     }
-    (void)uv_timer_start(&e->timer, on_silence, XI_LOAD_SILENCE_MS, 0);
+    e->load_until_ms = xi_now_ms() + load_limit_ms(e->m);
+    xi_entry_load_goes_on(e);
 }
 
 static void do_stop_timers(struct xi_entry *e)
@@ -436,8 +424,7 @@ static void do_next_variant(struct xi_entry *e)
 
 static void do_stop_host(struct xi_entry *e)
 {
-    if (e->s.host != NULL)
-        xi_host_stop(e->s.host, e->m->closing ? 0 : XI_HOST_GRACE_MS, "was told to end");
+    xi_group_leave(e, "was told to end");
 }
 
 static void do_start_backoff(struct xi_entry *e)
@@ -493,6 +480,7 @@ static void do_free(struct xi_entry *e)
     else
         m->last = e->prev;
     m->count--;
+    xi_group_part(e);
     xi_session_put(&e->s);
 }
 

@@ -86,6 +86,7 @@ struct xi_session {
     struct xi_tenant *owner; /* tenant as an object; lives as long as the service */
     struct xi_host *host;    /* NULL between crash and restart; its group's */
     struct xi_group *group;
+    int apart; /* starts in a host of its own even where its tenant has one: a swap's candidate */
     uint32_t first_lane;  /* of the host's lanes, where this session's begin */
     uint32_t lane_count;  /* that run (ALL, INFER) */
     uint32_t stage_lanes; /* behind them: PRE, POST; 0 without stages */
@@ -135,6 +136,7 @@ struct xi_sessions_config {
     const char *host_program, *engine_dir, *openvino_dir;
     uint64_t host_data_limit_bytes;
     uint32_t cores, crash_window_ms, crash_limit, host_uid, drain_ms;
+    uint32_t load_silence_ms, load_limit_ms; /* 0: 5 and 30 minutes */
     int sandbox;
     struct xi_tenants *tenants; /* NULL: sessions have no owner (tests) */
     struct xi_why *why;         /* may be NULL */

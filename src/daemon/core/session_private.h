@@ -4,7 +4,8 @@
  *   session_names.c    lookup by name and id, shares, ids that have ended
  *   session_route.c    the hot path: which session does a request go to
  *   session_manager.c  load, unload, find: what callers ask
- *   session_host.c     does what the rules say: hosts, timers, notices */
+ *   session_host.c     does what the rules say: variants, timers, notices
+ *   session_group.c    host processes, and who shares them (isolation.c: who may) */
 #ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
 #define XI_DAEMON_CORE_SESSION_PRIVATE_H
 
@@ -13,16 +14,17 @@
 #include "daemon/core/session_names.h"
 #include "daemon/core/variants.h"
 
-#define XI_NAME_BUCKETS      2048u /* a power of two, twice the sessions */
-#define XI_ENDED_MAX         1024u
-#define XI_WAITERS_MAX       256u
-#define XI_PENDING_MAX       16u
-#define XI_BACKOFF_FIRST_MS  100u
-#define XI_BACKOFF_MAX_MS    10000u
-#define XI_STABLE_MS         30000u
-#define XI_HOST_GRACE_MS     1000u
-#define XI_LOAD_SILENCE_MS   300000u /* a load that reports nothing for so long hangs */
-#define XI_CONTEXT_SMALL_MAX (64 * XI_MIB)
+#define XI_NAME_BUCKETS     2048u /* a power of two, twice the sessions */
+#define XI_ENDED_MAX        1024u
+#define XI_WAITERS_MAX      256u
+#define XI_PENDING_MAX      16u
+#define XI_BACKOFF_FIRST_MS 100u
+#define XI_BACKOFF_MAX_MS   10000u
+#define XI_STABLE_MS        30000u
+#define XI_HOST_GRACE_MS    1000u
+#define XI_LOAD_SILENCE_MS  300000u  /* a load that reports nothing for so long hangs */
+#define XI_LOAD_LIMIT_MS    1800000u /* whatever it reports */
+#define XI_UNLOAD_MS        10000u   /* to free one session of several */
 
 struct xi_waiter {
     xi_session_cb cb;
@@ -49,7 +51,8 @@ struct xi_entry {
     struct xi_variant_choice *choices;
     uint32_t n_choices, at;
     char link_dir[512], cache_dir[512];
-    uv_timer_t timer; /* back-off, load silence, stability or drain: never two at once */
+    uv_timer_t timer; /* back-off, load silence, stability, drain or unload: never two at once */
+    uint64_t load_until_ms; /* of the load under way */
     uint64_t crash_at_ms[XI_CRASHES_MAX];
     uint32_t n_crash_times;
     char exit_reason[160];
@@ -58,6 +61,14 @@ struct xi_entry {
     struct xi_entry *by_id;       /* next in the bucket */
     struct xi_swap *swap;         /* it takes part in; NULL: none */
     struct xi_entry *prev, *next; /* all, newest last */
+
+    /* in its group (session_group.c) */
+    struct xi_entry *mate_prev, *mate_next;
+    int inside;           /* of the group's host: s.host */
+    int asked;            /* the host was told to load it */
+    int waits;            /* for the end of the host before, to start the next */
+    int ending, innocent; /* while the host's end is worked through */
+    uint8_t died_loading; /* so many hosts in a row while this loaded */
 };
 
 struct xi_sessions {
@@ -68,6 +79,7 @@ struct xi_sessions {
     struct xi_pool *pool;
     const struct xi_engine_record *engines;
     uint32_t n_engines;
+    struct xi_group *groups;
     struct xi_entry *first, *last;
     uint32_t count; /* not GONE */
     uint32_t alive; /* not yet freed */
@@ -87,6 +99,17 @@ static inline struct xi_entry *xi_entry_of(struct xi_session *s)
 /* ---- life ---- */
 void xi_entry_feed(struct xi_entry *e, enum xi_fsm_event event);
 void xi_entry_feed_input(struct xi_entry *e, const struct xi_fsm_input *input);
+/* What the host says of it. */
+void xi_entry_load_goes_on(struct xi_entry *e); /* also of those that wait for their turn */
+void xi_entry_progress(struct xi_entry *e, const struct xi_msg_progress *msg);
+/* memory_bytes: that it added to the host's. The signature is taken. */
+void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *msg,
+                     struct xi_signature *signature, uint64_t memory_bytes);
+void xi_entry_load_failed(struct xi_entry *e, const struct xi_err *err);
+void xi_entry_unload_begins(struct xi_entry *e);
+/* Its host has ended, or holds it no more. XI_BLAME_NONE: not for anything that it did; otherwise
+ * the pool says whose fault it was. */
+void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame);
 enum xi_rc xi_waiters_add(struct xi_waiters *w, xi_session_cb cb, void *ctx,
                           struct xi_err *err) XI_MUST_CHECK;
 void xi_waiters_tell(struct xi_waiters *w, const struct xi_session *view, const struct xi_err *err);

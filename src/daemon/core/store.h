@@ -81,15 +81,26 @@ typedef void (*xi_list_cb)(void *ctx, const struct xi_package_row *rows, size_t 
 void xi_store_list(struct xi_store *store, xi_list_cb cb, void *ctx);
 /* Removes a package and its blobs that no other one uses. ECONFLICT while it is desired. */
 void xi_store_remove(struct xi_store *store, const char *digest, xi_store_cb cb, void *ctx);
-/* Makes DIR/links/<digest>/ and the cache directory for a load; both paths are borrowed in cb.
- * EDIGEST: a blob is missing or damaged. xi_store_prepare: a cache of its own for this engine build
- * ("openvino-2026.4.1"), so that a new version never reads what an old one compiled. */
+/* What a load needs on the disk. Copied. */
+struct xi_store_folders {
+    const char *tenant, *digest;
+    const char *engine_build; /* "openvino-2026.4.1": never read what another build compiled */
+    const char *group;        /* id of a group that shares its host; NULL: the session's own */
+    const char *shared_by;    /* the group's tenant, "" : a device's */
+    const char *device;       /* of the group */
+};
+/* Makes the folder of links to the package's files and the one of compiled models; both paths are
+ * borrowed in cb. A group's packages lie side by side in a folder of its own, which its host may
+ * read from the start; it has one cache for all. EDIGEST: a blob is missing or damaged. */
 typedef void (*xi_links_cb)(void *ctx, const char *link_dir, const char *cache_dir,
                             const struct xi_err *err);
+void xi_store_prepare(struct xi_store *store, const struct xi_store_folders *want, xi_links_cb cb,
+                      void *ctx);
+/* The same for a session of its own and any engine. */
 void xi_store_links(struct xi_store *store, const char *tenant, const char *digest, xi_links_cb cb,
                     void *ctx);
-void xi_store_prepare(struct xi_store *store, const char *tenant, const char *digest,
-                      const char *engine_build, xi_links_cb cb, void *ctx);
+/* A group has ended: its links go. */
+void xi_store_forget_group(struct xi_store *store, const char *id);
 
 /* Desired state: answered after commit. */
 void xi_store_desire(struct xi_store *store, const struct xi_desired *row, xi_store_cb cb,

@@ -12,6 +12,7 @@ struct call {
     struct xi_store_job job;
     char reference[XI_NAME_MAX + 72 + 2]; /* digest, name:version, session id */
     char tenant[XI_NAME_MAX + 1], engine[128];
+    char links[XI_BLOB_PATH_MAX], shared[XI_NAME_MAX + 16]; /* folders; shared "": its own cache */
     struct xi_desired desired_row;
 
     char digest[XI_DIGEST_HEX + 1];
@@ -194,9 +195,18 @@ void xi_store_remove(struct xi_store *store, const char *digest, xi_store_cb cb,
 
 /* ---- links and caches ---- */
 
+static void cache_path(const struct call *c, char *ret, size_t room)
+{
+    if (c->shared[0] != '\0')
+        (void)snprintf(ret, room, "cache/%s/%s", c->shared, c->engine);
+    else
+        (void)snprintf(ret, room, "cache/%s/%s/%s", c->tenant, c->digest, c->engine);
+}
+
 static enum xi_rc make_links(struct xi_store *store, struct call *c, struct xi_err *err)
 {
     struct xi_package_record record = {0};
+    char cache[XI_STORE_PATH_MAX];
     enum xi_rc rc = need_digest(c->reference, c->digest, err);
 
     if (rc == XI_OK)
@@ -205,10 +215,13 @@ static enum xi_rc make_links(struct xi_store *store, struct call *c, struct xi_e
         rc = xi_name_check(c->engine, "engine", err);
     if (rc == XI_OK)
         rc = xi_catalogue_get(store->catalogue, c->digest, &record, err);
+    cache_path(c, cache, sizeof cache);
     if (rc == XI_OK)
-        rc = xi_store_disk_links(&store->disk, c->digest, &record, err);
+        rc = xi_store_disk_links(&store->disk, c->links, c->digest, &record, err);
     if (rc == XI_OK)
-        rc = xi_store_disk_cache(&store->disk, c->tenant, c->digest, c->engine, err);
+        rc = xi_store_disk_cache(&store->disk, cache, err);
+    if (rc == XI_OK)
+        (void)snprintf(c->cache_dir, sizeof c->cache_dir, "%s/%s", store->disk.path, cache);
     xi_record_fini(&record);
     return rc;
 }
@@ -218,9 +231,8 @@ static void work_links(struct xi_store *store, struct xi_store_job *job)
     struct call *c = call_of(job);
 
     job->err.rc = make_links(store, c, &job->err);
-    (void)snprintf(c->link_dir, sizeof c->link_dir, "%s/links/%s", store->disk.path, c->digest);
-    (void)snprintf(c->cache_dir, sizeof c->cache_dir, "%s/cache/%s/%s/%s", store->disk.path,
-                   c->tenant, c->digest, c->engine);
+    (void)snprintf(c->link_dir, sizeof c->link_dir, "%s/%s/%s", store->disk.path, c->links,
+                   c->digest);
 }
 
 static void done_links(struct xi_store *store, struct xi_store_job *job)
@@ -244,18 +256,33 @@ static void folder_name(const char *text, char *dst, size_t room)
     }
 }
 
-void xi_store_prepare(struct xi_store *store, const char *tenant, const char *digest,
-                      const char *engine_build, xi_links_cb cb, void *ctx)
+/* Of a group: its links, and a cache that outlives it. */
+static void shared_folders(struct call *c, const struct xi_store_folders *want)
+{
+    char build[sizeof c->engine];
+
+    (void)snprintf(c->links, sizeof c->links, XI_STORE_GROUP_LINKS "%s", want->group);
+    (void)snprintf(build, sizeof build, "%.60s-%.31s", want->engine_build, want->device);
+    folder_name(build, c->engine, sizeof c->engine);
+    (void)snprintf(c->shared, sizeof c->shared, "%s%s.shared", want->shared_by,
+                   want->shared_by[0] != '\0' ? "/" : "");
+}
+
+void xi_store_prepare(struct xi_store *store, const struct xi_store_folders *want, xi_links_cb cb,
+                      void *ctx)
 {
     struct xi_err err = {0};
-    struct call *c = call_new(digest, ctx, &err);
+    struct call *c = call_new(want->digest, ctx, &err);
 
     if (c == NULL) {
         cb(ctx, NULL, NULL, &err);
         return;
     }
-    (void)snprintf(c->tenant, sizeof c->tenant, "%s", tenant);
-    folder_name(engine_build, c->engine, sizeof c->engine);
+    (void)snprintf(c->tenant, sizeof c->tenant, "%s", want->tenant);
+    (void)snprintf(c->links, sizeof c->links, "links");
+    folder_name(want->engine_build, c->engine, sizeof c->engine);
+    if (want->group != NULL)
+        shared_folders(c, want);
     c->cb.links = cb;
     submit(store, c, work_links, done_links);
 }
@@ -263,7 +290,28 @@ void xi_store_prepare(struct xi_store *store, const char *tenant, const char *di
 void xi_store_links(struct xi_store *store, const char *tenant, const char *digest, xi_links_cb cb,
                     void *ctx)
 {
-    xi_store_prepare(store, tenant, digest, "any", cb, ctx);
+    struct xi_store_folders want = {.tenant = tenant, .digest = digest, .engine_build = "any"};
+
+    xi_store_prepare(store, &want, cb, ctx);
+}
+
+static void work_forget_group(struct xi_store *store, struct xi_store_job *job)
+{
+    xi_store_disk_forget_group(&store->disk, call_of(job)->reference);
+}
+
+static void done_forget_group(struct xi_store *store, struct xi_store_job *job)
+{
+    (void)store;
+    free(call_of(job));
+}
+
+void xi_store_forget_group(struct xi_store *store, const char *id)
+{
+    struct call *c = call_new(id, NULL, NULL);
+
+    if (c != NULL) /* otherwise the next start sweeps it */
+        submit(store, c, work_forget_group, done_forget_group);
 }
 
 /* ---- desired state ---- */

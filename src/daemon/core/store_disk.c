@@ -361,22 +361,22 @@ static int put_in_place(struct xi_store_disk *d, const char *made, const char *p
     return renameat(d->dir, made, d->dir, place);
 }
 
-enum xi_rc xi_store_disk_links(struct xi_store_disk *d, const char *digest,
+enum xi_rc xi_store_disk_links(struct xi_store_disk *d, const char *folder, const char *digest,
                                const struct xi_package_record *record, struct xi_err *err)
 {
-    char place[128], made[128], id[XI_UUID_TEXT + 1];
+    char place[192], made[192], id[XI_UUID_TEXT + 1];
 
     for (uint32_t i = 0; i < record->n_blobs; i++)
         if (!xi_store_disk_has_blob(d, &record->blobs[i]))
             return blob_gone(record, &record->blobs[i], err);
-    (void)snprintf(place, sizeof place, "links/%s", digest);
+    (void)snprintf(place, sizeof place, "%s/%s", folder, digest);
     int dir = xi_beneath_open(d->dir, place, O_RDONLY | O_DIRECTORY, 0);
     int whole = dir >= 0 && links_whole(d, dir, record);
     xi_fd_close(&dir);
     if (whole)
         return XI_OK;
     xi_uuid_new(id);
-    (void)snprintf(made, sizeof made, "links/" UNFINISHED "%s", id);
+    (void)snprintf(made, sizeof made, "%s/" UNFINISHED "%s", folder, id);
     enum xi_rc rc = fill_links(d, made, record, err);
     if (rc == XI_OK && put_in_place(d, made, place) != 0)
         rc = xi_store_disk_failed(d, errno, "making the package's folder", err);
@@ -385,21 +385,26 @@ enum xi_rc xi_store_disk_links(struct xi_store_disk *d, const char *digest,
     return rc;
 }
 
-enum xi_rc xi_store_disk_cache(struct xi_store_disk *d, const char *tenant, const char *digest,
-                               const char *engine, struct xi_err *err)
+enum xi_rc xi_store_disk_cache(struct xi_store_disk *d, const char *path, struct xi_err *err)
 {
-    char path[XI_STORE_PATH_MAX];
     enum xi_rc rc = XI_OK;
     mode_t mode = geteuid() == 0 ? 0711 : 0700;
-
-    (void)snprintf(path, sizeof path, "cache/%s/%s/%s", tenant, digest, engine);
     int fd = -1;
+
     if (xi_beneath_mkdirs(d->dir, path, mode) == 0)
         fd = xi_beneath_open(d->dir, path, O_RDONLY | O_DIRECTORY, 0);
     if (fd < 0 || (d->host_uid != 0 && fchown(fd, d->host_uid, (gid_t)-1) != 0))
         rc = xi_store_disk_failed(d, errno, "making the compiled models' folder", err);
     xi_fd_close(&fd);
     return rc;
+}
+
+void xi_store_disk_forget_group(struct xi_store_disk *d, const char *id)
+{
+    char path[XI_BLOB_PATH_MAX];
+
+    (void)snprintf(path, sizeof path, XI_STORE_GROUP_LINKS "%s", id);
+    (void)xi_tree_remove(d->dir, path);
 }
 
 void xi_store_disk_forget(struct xi_store_disk *d, const char *digest)

@@ -14,6 +14,8 @@ struct xi_catalogue;
 
 #define XI_STORE_PATH_MAX 512
 #define XI_BLOB_PATH_MAX  96
+/* A group's folder of links: this and its id. The sweep takes it, as all that begins with a dot. */
+#define XI_STORE_GROUP_LINKS "links/.group-"
 /* Kept free for the catalogue and logs, whatever is installed. */
 #define XI_STORE_SPARE_BYTES (16 * XI_MIB)
 
@@ -51,14 +53,16 @@ int xi_store_disk_has_blob(struct xi_store_disk *d, const struct xi_record_blob 
 enum xi_rc xi_store_disk_collect(struct xi_store_disk *d, struct xi_catalogue *catalogue,
                                  int remove, uint64_t *ret_count, struct xi_err *err) XI_MUST_CHECK;
 
-/* links/<digest>/ with a hard link for each file; whole or not at all. EDIGEST when a blob is
+/* FOLDER/<digest>/ with a hard link for each file; whole or not at all. EDIGEST when a blob is
  * missing or has another size. */
-enum xi_rc xi_store_disk_links(struct xi_store_disk *d, const char *digest,
+enum xi_rc xi_store_disk_links(struct xi_store_disk *d, const char *folder, const char *digest,
                                const struct xi_package_record *record,
                                struct xi_err *err) XI_MUST_CHECK;
-/* cache/<tenant>/<digest>/<engine>/, writable by hosts. */
-enum xi_rc xi_store_disk_cache(struct xi_store_disk *d, const char *tenant, const char *digest,
-                               const char *engine, struct xi_err *err) XI_MUST_CHECK;
+/* A folder below cache/, writable by hosts. */
+enum xi_rc xi_store_disk_cache(struct xi_store_disk *d, const char *path,
+                               struct xi_err *err) XI_MUST_CHECK;
+/* Links of a group, best effort. */
+void xi_store_disk_forget_group(struct xi_store_disk *d, const char *id);
 /* Links and caches of a package that has gone. Best effort: what stays is swept at the start. */
 void xi_store_disk_forget(struct xi_store_disk *d, const char *digest);
 

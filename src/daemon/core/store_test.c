@@ -466,9 +466,11 @@ static void makes_links_once(void **state)
     struct world *w = *state;
     char path[700];
     struct stat st;
+    struct xi_store_folders want = {
+        .tenant = "default", .digest = w->digest, .engine_build = "openvino 2026.4/x"};
 
     put(w, "night", "1.0.0", "abc");
-    xi_store_prepare(w->store, "default", w->digest, "openvino 2026.4/x", on_links, w);
+    xi_store_prepare(w->store, &want, on_links, w);
     assert_int_equal(answer(w), XI_OK);
     (void)snprintf(path, sizeof path, "%s/variants/cpu/model.ref", w->link_dir);
     assert_int_equal(lstat(path, &st), 0);

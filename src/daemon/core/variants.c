@@ -126,6 +126,16 @@ static int judge(const struct search *s, uint32_t index, struct xi_variant_choic
                        v->device[0] != '\0' ? s->options->device : "");
         return 0;
     }
+    if (engine->probe.devices[ret->device].exclusive &&
+        (s->options->isolation == XI_ISOLATE_SESSION ||
+         s->options->isolation == XI_ISOLATE_TENANT)) {
+        (void)snprintf(why, bytes,
+                       "%s %s is exclusive, its sessions share one host; isolation %s "
+                       "was asked for",
+                       v->engine, engine->probe.devices[ret->device].id,
+                       xi_isolation_name(s->options->isolation));
+        return 0;
+    }
     return 1;
 }
 

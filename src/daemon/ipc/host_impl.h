@@ -25,6 +25,22 @@ enum xi_host_state {
     XI_HOST_CLOSED    /* handles are closing */
 };
 
+/* One LOAD and what became of it. */
+enum xi_load_state { XI_LOAD_ASKED = 0, XI_LOAD_DONE, XI_LOAD_LEAVING };
+
+struct xi_host_session {
+    uint32_t number;
+    uint32_t first_lane, n_lanes; /* stages' lanes included */
+    uint32_t lane_count;          /* without them */
+    enum xi_load_state state;
+    int told; /* LEAVING: UNLOAD was sent; not while something is in flight */
+};
+
+struct xi_host_output {
+    struct xi_segment *segment;
+    uint32_t lane; /* UINT32_MAX: of a load that failed; DROPPED comes */
+};
+
 struct xi_in_flight {
     uint64_t id;
     uint32_t next_seq;
@@ -36,6 +52,7 @@ struct xi_lane_link {
                              * that a host that closes it cannot make ours a broken pipe */
     struct xi_map map;
     struct xi_ring submit, complete;
+    uint32_t session; /* whose it is */
     uint32_t n_in_flight, n_owed, cap_owed;
     struct xi_mem_ref *owed; /* releases that the ring had no room for */
     struct xi_in_flight in_flight[XI_LANE_IN_FLIGHT_MAX];
@@ -72,15 +89,17 @@ struct xi_host {
     uv_idle_t more; /* completions left for the next turn; a timer of 0 ms could run in this one */
     uint32_t open_handles;
 
-    uint32_t n_lanes;
-    struct xi_lane_link *lanes[XI_LANES_MAX];
+    uint32_t n_lanes;                              /* the highest number in use, + 1 */
+    struct xi_lane_link *lanes[XI_HOST_LANES_MAX]; /* NULL: not in use */
+    struct xi_host_session sessions[XI_HOST_SESSIONS_MAX];
+    uint32_t n_sessions;
     uint32_t *seen; /* input segments the host has, newest last */
     uint32_t n_seen, cap_seen;
-    struct xi_segment **outputs;
+    struct xi_host_output *outputs;
     uint32_t n_outputs, cap_outputs;
     uint64_t output_bytes, output_limit_bytes;
 
-    int hello, load_asked, answered; /* where the conversation stands */
+    int hello, answered; /* where the conversation stands; RUN: see sessions */
     int killed, lied;
     char why[160], sandbox[128];
     struct xi_rate messages, partials, empty_wakes;
@@ -104,14 +123,20 @@ int xi_host_read_messages(struct xi_host *host, uint32_t max);
 /* The host has it mapped, or is told to map it now. */
 enum xi_rc xi_host_show_input(struct xi_host *host, const struct xi_segment *segment,
                               struct xi_err *err) XI_MUST_CHECK;
-struct xi_segment *xi_host_output_find(struct xi_host *host, uint32_t id);
+/* NULL: it has no such segment. */
+struct xi_host_output *xi_host_output_find(struct xi_host *host, uint32_t id);
 void xi_host_outputs_fini(struct xi_host *host);
 
+/* A lane of it has nothing in flight any more: sends the UNLOAD that may wait for that. */
+void xi_host_unload_when_idle(struct xi_host *host, uint32_t session);
+
 /* lanes (host_lanes.c) */
-enum xi_rc xi_host_lanes_open(struct xi_host *host, uint32_t count,
+/* All of a session, or none. */
+enum xi_rc xi_host_lanes_open(struct xi_host *host, const struct xi_host_session *s, int nice,
                               struct xi_err *err) XI_MUST_CHECK;
-/* Asks each lane's thread to end behind its work. 0: one has no room for that. */
-int xi_host_lanes_quit(struct xi_host *host);
+void xi_host_lanes_close_range(struct xi_host *host, uint32_t first, uint32_t n);
+/* Asks these lanes' threads to end behind their work. 0: one has no room for that. */
+int xi_host_lanes_quit(struct xi_host *host, uint32_t first, uint32_t n);
 void xi_host_lanes_close(struct xi_host *host);
 /* Delivers completions, at most `max`. 1: there may be more. */
 int xi_host_read_lanes(struct xi_host *host, uint32_t max);

@@ -34,54 +34,77 @@ static void close_lane(struct xi_lane_link *lane)
     free(lane);
 }
 
-static enum xi_rc open_lane(struct xi_host *host, uint32_t index, struct xi_err *err)
+static enum xi_rc make_lane(uint32_t session, struct xi_lane_link **ret, struct xi_err *err)
 {
-    struct xi_msg_lane m = {.lane = index,
-                            .submit_bytes = xi_ring_footprint(XI_LANE_RING_BYTES),
-                            .complete_bytes = xi_ring_footprint(XI_LANE_RING_BYTES)};
     struct xi_lane_link *lane = calloc(1, sizeof *lane);
     int wake[2];
-    enum xi_rc rc;
 
     if (lane == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a lane");
-    lane->fd = -1;
-    lane->submit_fd = lane->wait_fd = -1;
-    rc = xi_wake_pair(1, wake, err);
-    if (rc != XI_OK)
-        goto failed;
-    lane->wait_fd = wake[0];
-    lane->submit_fd = wake[1];
-    rc = lane_memory(lane, err);
-    if (rc != XI_OK)
-        goto failed;
-    int fds[3] = {lane->fd, lane->wait_fd, host->answer_fd};
-    rc = xi_host_send(host, &m, XI_MSG_LANE, sizeof m, fds, 3, err);
-    if (rc != XI_OK)
-        goto failed;
-    host->lanes[index] = lane;
-    host->n_lanes = index + 1;
-    return XI_OK;
-failed:
-    close_lane(lane);
+    lane->session = session;
+    lane->fd = lane->submit_fd = lane->wait_fd = -1;
+    enum xi_rc rc = xi_wake_pair(1, wake, err);
+    if (rc == XI_OK) {
+        lane->wait_fd = wake[0];
+        lane->submit_fd = wake[1];
+        rc = lane_memory(lane, err);
+    }
+    if (rc == XI_OK)
+        *ret = lane;
+    else
+        close_lane(lane);
     return rc;
 }
 
-enum xi_rc xi_host_lanes_open(struct xi_host *host, uint32_t count, struct xi_err *err)
+static enum xi_rc tell_lane(struct xi_host *host, uint32_t index, int nice, struct xi_err *err)
 {
-    for (uint32_t i = host->n_lanes; i < count; i++) {
-        enum xi_rc rc = open_lane(host, i, err);
-        if (rc != XI_OK)
-            return rc;
-    }
-    return XI_OK;
+    struct xi_msg_lane m = {.lane = index,
+                            .nice = nice,
+                            .submit_bytes = xi_ring_footprint(XI_LANE_RING_BYTES),
+                            .complete_bytes = xi_ring_footprint(XI_LANE_RING_BYTES)};
+    const struct xi_lane_link *lane = host->lanes[index];
+    int fds[3] = {lane->fd, lane->wait_fd, host->answer_fd};
+
+    return xi_host_send(host, &m, XI_MSG_LANE, sizeof m, fds, 3, err);
 }
 
-int xi_host_lanes_quit(struct xi_host *host)
+/* First everything that can run out, then the words: the host hears of all lanes or of none. */
+enum xi_rc xi_host_lanes_open(struct xi_host *host, const struct xi_host_session *s, int nice,
+                              struct xi_err *err)
+{
+    uint32_t end = s->first_lane + s->n_lanes;
+    enum xi_rc rc = XI_OK;
+
+    for (uint32_t i = s->first_lane; i < end && rc == XI_OK; i++) {
+        XI_ASSERT(host->lanes[i] == NULL);
+        rc = make_lane(s->number, &host->lanes[i], err);
+    }
+    if (host->n_lanes < end)
+        host->n_lanes = end;
+    for (uint32_t i = s->first_lane; i < end && rc == XI_OK; i++)
+        rc = tell_lane(host, i, nice, err);
+    if (rc != XI_OK)
+        xi_host_lanes_close_range(host, s->first_lane, s->n_lanes);
+    return rc;
+}
+
+void xi_host_lanes_close_range(struct xi_host *host, uint32_t first, uint32_t n)
+{
+    for (uint32_t i = first; i < first + n; i++) {
+        close_lane(host->lanes[i]);
+        host->lanes[i] = NULL;
+    }
+    while (host->n_lanes > 0 && host->lanes[host->n_lanes - 1] == NULL)
+        host->n_lanes--;
+}
+
+int xi_host_lanes_quit(struct xi_host *host, uint32_t first, uint32_t n)
 {
     struct xi_work_head head = {.op = XI_WORK_QUIT};
 
-    for (uint32_t i = 0; i < host->n_lanes; i++) {
+    for (uint32_t i = first; i < first + n; i++) {
+        if (host->lanes[i] == NULL)
+            continue;
         if (xi_ring_push(&host->lanes[i]->submit, &head, sizeof head) != XI_OK)
             return 0;
         if (xi_ring_must_wake(&host->lanes[i]->submit))
@@ -92,11 +115,7 @@ int xi_host_lanes_quit(struct xi_host *host)
 
 void xi_host_lanes_close(struct xi_host *host)
 {
-    for (uint32_t i = 0; i < host->n_lanes; i++) {
-        close_lane(host->lanes[i]);
-        host->lanes[i] = NULL;
-    }
-    host->n_lanes = 0;
+    xi_host_lanes_close_range(host, 0, host->n_lanes);
 }
 
 /* ---- releases ---- */
@@ -143,13 +162,24 @@ static void give_back(struct xi_host *host, uint32_t lane_index, const struct xi
         owe(host, lane, mem);
 }
 
+/* Its lane may be gone, and the lane's number another session's. */
+static int takes_back(struct xi_host *host, const struct xi_reply *reply, uint32_t part)
+{
+    const struct xi_host_output *o;
+
+    if (host->state > XI_HOST_ENDING)
+        return 0;
+    o = xi_host_output_find(host, reply->segments[part]->id);
+    return o != NULL && o->lane == reply->lane;
+}
+
 void xi_reply_trim(struct xi_reply *reply, uint32_t n)
 {
     struct xi_host *host = reply->host;
 
     for (; n > 0 && reply->done.n_parts > 0; n--) {
         uint32_t i = --reply->done.n_parts;
-        if (host->state <= XI_HOST_ENDING && host->n_lanes > reply->lane)
+        if (takes_back(host, reply, i))
             give_back(host, reply->lane, &reply->parts[i].mem);
         xi_segment_put(reply->segments[i]);
         reply->segments[i] = NULL;
@@ -181,7 +211,7 @@ static enum xi_rc may_submit(const struct xi_host *host, uint32_t lane, uint32_t
     XI_ASSERT(n_items >= 1 && n_items <= XI_BATCH_MAX);
     if (host->state != XI_HOST_RUNS)
         return xi_fail(err, XI_EHOST, "host is ending");
-    XI_ASSERT(lane < host->n_lanes);
+    XI_ASSERT(lane < host->n_lanes && host->lanes[lane] != NULL);
     if (host->lanes[lane]->n_in_flight + n_items > XI_LANE_IN_FLIGHT_MAX)
         return xi_fail(err, XI_EAGAIN, "%u requests in flight on one lane",
                        host->lanes[lane]->n_in_flight);
@@ -199,6 +229,7 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_wor
     if (rc != XI_OK)
         return rc;
     struct xi_lane_link *lane = host->lanes[lane_index];
+    head.session = lane->session;
     memcpy(record, &head, sizeof head);
     for (uint32_t i = 0; i < n_items; i++) {
         const struct xi_work_item *item = &items[i];
@@ -262,16 +293,16 @@ static int accept_parts(struct xi_host *host, struct xi_reply *reply)
     struct xi_err err;
 
     for (uint32_t i = 0; i < reply->done.n_parts; i++) {
-        struct xi_segment *s = xi_host_output_find(host, reply->parts[i].mem.segment);
-        if (s == NULL) {
+        const struct xi_host_output *o = xi_host_output_find(host, reply->parts[i].mem.segment);
+        if (o == NULL) {
             xi_host_broke(host, "an output in a segment that is not its own");
             return 0;
         }
-        if (xi_part_check(&reply->parts[i], s->map.bytes, &err) != XI_OK) {
+        if (xi_part_check(&reply->parts[i], o->segment->map.bytes, &err) != XI_OK) {
             xi_host_broke(host, err.msg);
             return 0;
         }
-        reply->segments[i] = s;
+        reply->segments[i] = o->segment;
     }
     for (uint32_t i = 0; i < reply->done.n_parts; i++)
         xi_segment_get(reply->segments[i]);
@@ -298,10 +329,14 @@ static int deliver(struct xi_host *host, uint32_t lane_index, const void *record
         xi_reply_release(&reply);
         return 0;
     }
+    uint32_t session = lane->session;
+    int last = reply.done.flags == XI_DONE_FINAL && lane->n_in_flight == 0;
     if (host->events.done != NULL)
         host->events.done(host->events.ctx, host, lane_index, &reply);
     else
         xi_reply_release(&reply);
+    if (last)
+        xi_host_unload_when_idle(host, session);
     return 1;
 }
 
@@ -335,7 +370,7 @@ int xi_host_read_lanes(struct xi_host *host, uint32_t max)
     uint32_t left = max;
 
     for (uint32_t i = 0; i < host->n_lanes; i++)
-        if (host->lied || !read_lane(host, i, &left))
+        if (host->lied || (host->lanes[i] != NULL && !read_lane(host, i, &left)))
             return 0;
     if (left == max && !xi_rate_allows(&host->empty_wakes, XI_HOST_EMPTY_WAKES_PER_S))
         xi_host_broke(host, "a flood of empty wake-ups");

@@ -64,7 +64,8 @@ void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why)
         return;
     set_why(host, why);
     host->killed = 1;
-    if (grace_ms == 0 || host->state == XI_HOST_ENDING || !xi_host_lanes_quit(host) ||
+    if (grace_ms == 0 || host->state == XI_HOST_ENDING ||
+        !xi_host_lanes_quit(host, 0, host->n_lanes) ||
         xi_host_send(host, &quit, XI_MSG_QUIT, sizeof quit, NULL, 0, &err) != XI_OK) {
         kill_now(host);
         return;
@@ -251,7 +252,7 @@ static enum xi_rc watch_all(struct xi_host *host, struct xi_err *err)
 
 /* The program's arguments; numbers are written into the caller's buffers. */
 static void fill_args(const struct xi_host_spec *s, const char *limit, const char *uid,
-                      const char *nice, const char *argv[24])
+                      const char *nice, const char *argv[26])
 {
     int n = 0;
 
@@ -295,7 +296,7 @@ static void fill_env(const char *env[8])
 static enum xi_rc spawn(struct xi_host *host, const struct xi_host_spec *spec, int peer_fd,
                         int log_write_fd, struct xi_err *err)
 {
-    const char *argv[24], *env[8];
+    const char *argv[26], *env[8];
     char limit[24], uid[12], nice[12];
     struct xi_spawn s = {
         .argv = argv, .env = env, .in_fd = -1, .out_fd = log_write_fd, .err_fd = log_write_fd};
@@ -390,6 +391,11 @@ enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_ho
 }
 
 /* ---- what it is ---- */
+
+int xi_host_runs(const struct xi_host *host)
+{
+    return host->state == XI_HOST_RUNS;
+}
 
 int xi_host_pid(const struct xi_host *host)
 {

@@ -50,7 +50,12 @@ struct xi_host_events {
     /* signature is the handler's to keep (xi_signature_fini). */
     void (*loaded)(void *ctx, struct xi_host *host, const struct xi_msg_loaded *m,
                    struct xi_signature *signature);
-    void (*failed)(void *ctx, struct xi_host *host, const struct xi_err *err, const char *phase);
+    /* session 0: the host as a whole, or another role than RUN. Else the session has gone from it:
+     * no unload. */
+    void (*failed)(void *ctx, struct xi_host *host, uint32_t session, const struct xi_err *err,
+                   const char *phase);
+    /* The session's lanes are closed, its numbers free. */
+    void (*unloaded)(void *ctx, struct xi_host *host, const struct xi_msg_unload *m);
     void (*probed)(void *ctx, struct xi_host *host, const struct xi_msg_probed *m,
                    const struct xi_engine_probe *probe);
     void (*installed)(void *ctx, struct xi_host *host, uint64_t record_bytes);
@@ -80,9 +85,15 @@ struct xi_host_spec {
 enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_host_spec *spec,
                          const struct xi_host_events *events, struct xi_host **ret,
                          struct xi_err *err) XI_MUST_CHECK;
-/* RUN: sets up spec->lane_count lanes and asks for the load. head is filled in here. */
-enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load,
+/* RUN: sets up the lanes that load names (free ones, from first_lane on) and asks for the load; any
+ * number of sessions, each number once. nice: of the lanes' threads. head is filled in here. */
+enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice,
                         struct xi_err *err) XI_MUST_CHECK;
+/* RUN: asks it to free a session that was loaded or is still loading, once what is in
+ * flight is answered; `unloaded` comes. EHOST: it is ending. */
+enum xi_rc xi_host_unload(struct xi_host *host, uint32_t session, struct xi_err *err) XI_MUST_CHECK;
+/* It lives and was not told to end. */
+int xi_host_runs(const struct xi_host *host);
 /* One work record to a free lane. `parts` of all requests one behind the other; `slots` (one per
  * part) says which segment each lies in: segments the host has not seen are passed first.
  * EAGAIN: ring full; EHOST: it is ending. */

@@ -20,6 +20,15 @@ enum xi_rc xi_host_send(struct xi_host *host, void *message, enum xi_msg_type ty
     return xi_fail(err, XI_EHOST, "host cannot be told: it does not read, or has gone");
 }
 
+/* NULL: it has no such session. */
+static struct xi_host_session *find_session(struct xi_host *host, uint32_t number)
+{
+    for (uint32_t i = 0; i < host->n_sessions; i++)
+        if (host->sessions[i].number == number)
+            return &host->sessions[i];
+    return NULL;
+}
+
 /* ---- segments ---- */
 
 /* Pushes onto a growing array of `size`-byte elements. */
@@ -74,23 +83,55 @@ void xi_host_forget_segment(struct xi_host *host, uint32_t segment_id)
     }
 }
 
-struct xi_segment *xi_host_output_find(struct xi_host *host, uint32_t id)
+struct xi_host_output *xi_host_output_find(struct xi_host *host, uint32_t id)
 {
     for (uint32_t i = host->n_outputs; i > 0; i--)
-        if (host->outputs[i - 1]->id == id)
-            return host->outputs[i - 1];
+        if (host->outputs[i - 1].segment->id == id)
+            return &host->outputs[i - 1];
     return NULL;
 }
 
 void xi_host_outputs_fini(struct xi_host *host)
 {
     for (uint32_t i = 0; i < host->n_outputs; i++)
-        xi_segment_put(host->outputs[i]);
+        xi_segment_put(host->outputs[i].segment);
     free(host->outputs);
     free(host->seen);
     host->outputs = NULL;
     host->seen = NULL;
     host->n_outputs = host->n_seen = 0;
+}
+
+static void forget_output(struct xi_host *host, uint32_t at)
+{
+    struct xi_segment *s = host->outputs[at].segment;
+
+    host->outputs[at] = host->outputs[--host->n_outputs];
+    host->output_bytes -= s->map.bytes;
+    xi_segment_put(s);
+}
+
+/* Replies that still lie in them keep their own reference. */
+static void drop_outputs(struct xi_host *host, const struct xi_host_session *s)
+{
+    for (uint32_t i = host->n_outputs; i > 0; i--)
+        if (host->outputs[i - 1].lane - s->first_lane < s->n_lanes)
+            forget_output(host, i - 1);
+}
+
+/* A load that failed may have asked for memory that is still on its way there: it comes back. */
+static void orphan_outputs(struct xi_host *host, const struct xi_host_session *s)
+{
+    for (uint32_t i = 0; i < host->n_outputs; i++)
+        if (host->outputs[i].lane - s->first_lane < s->n_lanes)
+            host->outputs[i].lane = UINT32_MAX;
+}
+
+/* Its lanes' numbers may come again. */
+static void forget_session(struct xi_host *host, struct xi_host_session *s)
+{
+    xi_host_lanes_close_range(host, s->first_lane, s->n_lanes);
+    *s = host->sessions[--host->n_sessions];
 }
 
 static enum xi_rc grant(struct xi_host *host, uint32_t lane, uint64_t bytes, struct xi_err *err)
@@ -112,7 +153,7 @@ static enum xi_rc grant(struct xi_host *host, uint32_t lane, uint64_t bytes, str
         return rc;
     }
     xi_fd_close(&s->fd); /* the mapping is all that is needed from here on */
-    host->outputs[host->n_outputs++] = s;
+    host->outputs[host->n_outputs++] = (struct xi_host_output){.segment = s, .lane = lane};
     host->output_bytes += s->map.bytes;
     return XI_OK;
 }
@@ -122,10 +163,13 @@ static void on_need_output(struct xi_host *host, const struct xi_msg_need_output
     struct xi_msg_need_output refused = {.lane = m->lane, .bytes = m->bytes};
     struct xi_err err;
 
-    if (m->lane >= host->n_lanes) {
+    if (m->lane >= host->n_lanes || host->lanes[m->lane] == NULL) {
         xi_host_broke(host, "memory wanted for a lane that does not exist");
         return;
     }
+    /* A lane that was told to go reads nothing any more. */
+    if (find_session(host, host->lanes[m->lane]->session)->told)
+        return;
     if (grant(host, m->lane, m->bytes, &err) != XI_OK && host->state == XI_HOST_RUNS)
         (void)!xi_host_send(host, &refused, XI_MSG_REFUSED, sizeof refused, NULL, 0, &err);
 }
@@ -134,12 +178,9 @@ static void on_need_output(struct xi_host *host, const struct xi_msg_need_output
 static void on_dropped(struct xi_host *host, const struct xi_msg_drop *m)
 {
     for (uint32_t i = 0; i < host->n_outputs; i++) {
-        struct xi_segment *s = host->outputs[i];
-        if (s->id != m->segment)
+        if (host->outputs[i].segment->id != m->segment)
             continue;
-        host->outputs[i] = host->outputs[--host->n_outputs];
-        host->output_bytes -= s->map.bytes;
-        xi_segment_put(s);
+        forget_output(host, i);
         return;
     }
     xi_host_broke(host, "a segment given back that it does not have");
@@ -159,13 +200,21 @@ static void on_hello(struct xi_host *host, const struct xi_msg_hello *m)
 
 static void on_loaded(struct xi_host *host, const struct xi_msg_loaded *m)
 {
+    struct xi_host_session *session = find_session(host, m->session);
     struct xi_signature s;
     struct xi_err err;
 
-    if (m->lane_count != host->n_lanes) {
+    if (session == NULL || (session->state != XI_LOAD_ASKED && session->state != XI_LOAD_LEAVING)) {
+        xi_host_broke(host, "an answer that was not asked for");
+        return;
+    }
+    if (m->lane_count != session->lane_count) {
         xi_host_broke(host, "loaded for lanes that do not exist");
         return;
     }
+    if (session->state == XI_LOAD_LEAVING)
+        return; /* nobody wants it any more */
+    session->state = XI_LOAD_DONE;
     if (xi_msg_signature(m, &s, &err) != XI_OK) {
         xi_host_give_up(host, err.msg);
         return;
@@ -176,15 +225,60 @@ static void on_loaded(struct xi_host *host, const struct xi_msg_loaded *m)
         xi_signature_fini(&s);
 }
 
+/* The one answer of a role other than run, and of a host that cannot begin. 0: it is not due. */
+static int is_due(struct xi_host *host, int asked)
+{
+    if (!asked || host->answered) {
+        xi_host_broke(host, "an answer that was not asked for");
+        return 0;
+    }
+    host->answered = 1;
+    return 1;
+}
+
+/* Is it a load's, or the host's own? A load that failed has gone. */
+static int failure_is_due(struct xi_host *host, uint32_t number)
+{
+    struct xi_host_session *s = find_session(host, number);
+
+    if (host->role != XI_HOST_RUN || number == 0)
+        return is_due(host, host->role != XI_HOST_RUN || host->n_sessions > 0);
+    if (s != NULL && s->state == XI_LOAD_LEAVING)
+        return 0;
+    if (s == NULL || s->state != XI_LOAD_ASKED) {
+        xi_host_broke(host, "an answer that was not asked for");
+        return 0;
+    }
+    orphan_outputs(host, s);
+    forget_session(host, s);
+    return 1;
+}
+
 static void on_failed(struct xi_host *host, const struct xi_msg_failed *m)
 {
     struct xi_err err;
 
+    if (!failure_is_due(host, m->session))
+        return;
     (void)xi_fail(&err, (enum xi_rc)m->code, "%s", m->text);
     if (m->hint[0] != '\0')
         (void)xi_hint(&err, "%s", m->hint);
     if (host->events.failed != NULL)
-        host->events.failed(host->events.ctx, host, &err, m->phase);
+        host->events.failed(host->events.ctx, host, m->session, &err, m->phase);
+}
+
+static void on_unloaded(struct xi_host *host, const struct xi_msg_unload *m)
+{
+    struct xi_host_session *s = find_session(host, m->session);
+
+    if (s == NULL || s->state != XI_LOAD_LEAVING || !s->told) {
+        xi_host_broke(host, "unloaded what nobody wanted gone");
+        return;
+    }
+    drop_outputs(host, s);
+    forget_session(host, s);
+    if (host->events.unloaded != NULL)
+        host->events.unloaded(host->events.ctx, host, m);
 }
 
 static void on_probed(struct xi_host *host, const struct xi_msg_probed *m)
@@ -196,19 +290,17 @@ static void on_probed(struct xi_host *host, const struct xi_msg_probed *m)
         host->events.probed(host->events.ctx, host, m, &probe);
 }
 
-/* The one answer of a role: LOADED, PROBED, INSTALLED or FAILED. 0: it is not due. */
-static int is_due(struct xi_host *host, enum xi_host_role role)
-{
-    if (host->role != role || host->answered || (role == XI_HOST_RUN && !host->load_asked)) {
-        xi_host_broke(host, "an answer that was not asked for");
-        return 0;
-    }
-    host->answered = 1;
-    return 1;
-}
-
+/* Only of a load under way; late ones mean nothing. */
 static void on_progress(struct xi_host *host, const struct xi_msg_progress *m)
 {
+    const struct xi_host_session *s = find_session(host, m->session);
+
+    if (host->role == XI_HOST_RUN && s == NULL && m->session != 0) {
+        xi_host_broke(host, "progress of a session that it does not have");
+        return;
+    }
+    if (s != NULL && s->state != XI_LOAD_ASKED)
+        return;
     if (host->events.progress != NULL && !host->answered)
         host->events.progress(host->events.ctx, host, m);
 }
@@ -223,19 +315,20 @@ static void dispatch(struct xi_host *host, const void *m, uint32_t type)
         on_progress(host, m);
         break;
     case XI_MSG_LOADED:
-        if (is_due(host, XI_HOST_RUN))
-            on_loaded(host, m);
+        on_loaded(host, m);
+        break;
+    case XI_MSG_UNLOADED:
+        on_unloaded(host, m);
         break;
     case XI_MSG_FAILED:
-        if (is_due(host, host->role))
-            on_failed(host, m);
+        on_failed(host, m);
         break;
     case XI_MSG_PROBED:
-        if (is_due(host, XI_HOST_PROBE))
+        if (is_due(host, host->role == XI_HOST_PROBE))
             on_probed(host, m);
         break;
     case XI_MSG_INSTALLED:
-        if (is_due(host, XI_HOST_INSTALL) && host->events.installed != NULL)
+        if (is_due(host, host->role == XI_HOST_INSTALL) && host->events.installed != NULL)
             host->events.installed(host->events.ctx, host,
                                    ((const struct xi_msg_installed *)m)->record_bytes);
         break;
@@ -294,16 +387,75 @@ int xi_host_read_messages(struct xi_host *host, uint32_t max)
     return 1;
 }
 
-enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, struct xi_err *err)
+/* ---- sessions ---- */
+
+enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice,
+                        struct xi_err *err)
 {
-    XI_ASSERT(host->role == XI_HOST_RUN && !host->load_asked);
-    if (load->lane_count < 1 || load->lane_count > XI_LANES_MAX)
-        return xi_fail(err, XI_EINVAL, "%u lanes, allowed are %d", load->lane_count, XI_LANES_MAX);
-    enum xi_rc rc = xi_host_lanes_open(host, load->lane_count, err);
+    struct xi_host_session s = {.number = load->session,
+                                .first_lane = load->first_lane,
+                                .n_lanes = load->lane_count + load->stage_lanes,
+                                .lane_count = load->lane_count};
+
+    XI_ASSERT(host->role == XI_HOST_RUN && find_session(host, load->session) == NULL);
+    if (load->lane_count < 1 || load->lane_count > XI_LANES_MAX || load->stage_lanes > XI_LANES_MAX)
+        return xi_fail(err, XI_EINVAL, "%u lanes and %u for stages, allowed are %d each",
+                       load->lane_count, load->stage_lanes, XI_LANES_MAX);
+    XI_ASSERT(s.first_lane + s.n_lanes <= XI_HOST_LANES_MAX);
+    if (host->state != XI_HOST_RUNS)
+        return xi_fail(err, XI_EHOST, "host is ending");
+    if (host->n_sessions == XI_HOST_SESSIONS_MAX)
+        return xi_fail(err, XI_EAGAIN, "%u sessions share the host, %d may", host->n_sessions,
+                       XI_HOST_SESSIONS_MAX);
+    enum xi_rc rc = xi_host_lanes_open(host, &s, nice, err);
     if (rc != XI_OK)
         return rc;
     rc = xi_host_send(host, load, XI_MSG_LOAD, sizeof *load, NULL, 0, err);
-    if (rc == XI_OK)
-        host->load_asked = 1;
+    if (rc != XI_OK)
+        xi_host_lanes_close_range(host, s.first_lane, s.n_lanes);
+    else
+        host->sessions[host->n_sessions++] = s;
     return rc;
+}
+
+static int in_flight(const struct xi_host *host, const struct xi_host_session *s)
+{
+    for (uint32_t i = s->first_lane; i < s->first_lane + s->n_lanes; i++)
+        if (host->lanes[i]->n_in_flight > 0)
+            return 1;
+    return 0;
+}
+
+static enum xi_rc tell_unload(struct xi_host *host, struct xi_host_session *s, struct xi_err *err)
+{
+    struct xi_msg_unload m = {.session = s->number};
+
+    if (s->told || in_flight(host, s))
+        return XI_OK;
+    s->told = 1;
+    if (!xi_host_lanes_quit(host, s->first_lane, s->n_lanes)) {
+        xi_host_give_up(host, "has no room for the end of a session");
+        return xi_fail(err, XI_EHOST, "host cannot be told");
+    }
+    return xi_host_send(host, &m, XI_MSG_UNLOAD, sizeof m, NULL, 0, err);
+}
+
+void xi_host_unload_when_idle(struct xi_host *host, uint32_t session)
+{
+    struct xi_host_session *s = find_session(host, session);
+    struct xi_err err;
+
+    if (s != NULL && s->state == XI_LOAD_LEAVING && host->state == XI_HOST_RUNS)
+        (void)!tell_unload(host, s, &err); /* a failure shows as its end */
+}
+
+enum xi_rc xi_host_unload(struct xi_host *host, uint32_t session, struct xi_err *err)
+{
+    struct xi_host_session *s = find_session(host, session);
+
+    XI_ASSERT(s != NULL && s->state != XI_LOAD_LEAVING);
+    if (host->state != XI_HOST_RUNS)
+        return xi_fail(err, XI_EHOST, "host is ending");
+    s->state = XI_LOAD_LEAVING;
+    return tell_unload(host, s, err);
 }
