@@ -63,6 +63,10 @@
 #define XI_SESSIONS_MAX 1024
 #define XI_QUEUE_MAX    1024
 
+/* Answers that are kept */
+#define XI_CACHE_ANSWER_MAX XI_MIB /* one of them */
+#define XI_CACHE_MAX        (16 * XI_GIB)
+
 /* Sequences */
 #define XI_SEQUENCE_ID_MAX    64
 #define XI_SEQUENCES_MAX      1024          /* open ones of a session */

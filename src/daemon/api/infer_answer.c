@@ -77,6 +77,10 @@ static void add_server_timing(struct xi_infer *inf)
         xi_str_uint(&inf->x->extra, parts[i].us % 1000, 3);
     }
     xi_str_puts(&inf->x->extra, "\r\n");
+    if (inf->req.cache == XI_CACHE_HIT)
+        xi_str_puts(&inf->x->extra, "Xinfer-Cache: hit\r\n");
+    else if (inf->req.cache == XI_CACHE_MISS)
+        xi_str_puts(&inf->x->extra, "Xinfer-Cache: miss\r\n");
 }
 
 static void begin_envelope(struct xi_infer *inf)

@@ -12,7 +12,7 @@ void fake_reset(void)
 {
     unsigned i;
 
-    XI_ASSERT(fake.slots == 0 && fake.alive == 0 && fake.replies == 0);
+    XI_ASSERT(fake.slots == 0 && fake.segments == 0 && fake.alive == 0 && fake.replies == 0);
     for (i = 0; i < fake.n_hosts; i++) {
         XI_ASSERT(fake.hosts[i]->freed);
         free(fake.hosts[i]);
@@ -156,12 +156,14 @@ uint64_t xi_host_rss_bytes(const struct xi_host *host)
 
 void xi_reply_trim(struct xi_reply *reply, uint32_t n)
 {
-    reply->done.n_parts -= n;
+    for (; n > 0; n--)
+        xi_segment_put(reply->segments[--reply->done.n_parts]);
     reply->done.n_state = 0;
 }
 
 void xi_reply_release(struct xi_reply *reply)
 {
+    xi_reply_trim(reply, reply->done.n_parts);
     if (reply->host != NULL)
         fake.replies--;
     reply->host = NULL;
@@ -293,6 +295,30 @@ struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill)
     slot->refs = 1;
     fake.slots++;
     return slot;
+}
+
+struct xi_segment *xi_segment_heap(uint64_t bytes)
+{
+    struct xi_segment *s = calloc(1, sizeof(*s) + bytes);
+
+    XI_ASSERT(s != NULL);
+    s->map = (struct xi_map){.base = s + 1, .bytes = bytes};
+    s->refs = 1;
+    fake.segments++;
+    return s;
+}
+
+void xi_segment_get(struct xi_segment *segment)
+{
+    segment->refs++;
+}
+
+void xi_segment_put(struct xi_segment *segment)
+{
+    if (segment == NULL || --segment->refs > 0)
+        return;
+    free(segment);
+    fake.segments--;
 }
 
 enum xi_rc xi_shm_take(struct xi_shm *shm, const char *tenant, uint64_t bytes, struct xi_slot **ret,

@@ -28,7 +28,7 @@ struct xi_host {
 struct fake {
     struct xi_host *hosts[FAKE_HOSTS_MAX];
     unsigned n_hosts, alive, most_alive, submits;
-    int64_t slots;             /* out */
+    int64_t slots, segments;   /* out */
     int fail_start, fail_load; /* so many times */
     enum xi_rc submit_rc;      /* of the next submit, then XI_OK */
     unsigned links;            /* calls of xi_store_prepare */

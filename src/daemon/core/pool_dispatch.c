@@ -191,6 +191,8 @@ static void answer(struct xi_request *req, struct xi_reply *reply)
             xi_request_finish(req, rc, NULL, &err);
             return;
         }
+        if (req->cache == XI_CACHE_MISS)
+            xi_cache_put(req->session->cache, &req->cache_key, reply);
         for (i = 0; i < done->n_parts; i++)
             req->session->stats.output_bytes += reply->parts[i].mem.bytes;
         xi_request_finish(req, XI_OK, reply, NULL);

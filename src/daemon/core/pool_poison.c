@@ -151,10 +151,53 @@ static void answer_incident(struct xi_request *req, const char *incident, const 
     xi_request_finish(req, XI_EINCIDENT, NULL, &err);
 }
 
+/* Only what always has the same answer is kept. */
+static int may_cache(const struct xi_request *req)
+{
+    const struct xi_session *s = req->session;
+
+    return s->options.cache_bytes > 0 && s->stateful == XI_STATE_NONE && req->sequence == NULL;
+}
+
+static int from_cache(struct xi_request *req, const struct xi_digest *print)
+{
+    struct xi_session *s = req->session;
+    struct xi_reply reply;
+
+    if (s->cache == NULL)
+        s->cache = xi_cache_new(s->options.cache_bytes);
+    if (s->cache == NULL)
+        return 0;
+    req->cache_key = (struct xi_cache_key){.inputs = *print, .want = req->want};
+    if (!xi_cache_get(s->cache, &req->cache_key, &reply)) {
+        req->cache = XI_CACHE_MISS;
+        s->stats.cache_misses++;
+        return 0;
+    }
+    req->cache = XI_CACHE_HIT;
+    s->stats.cache_hits++;
+    xi_request_finish(req, XI_OK, &reply, NULL);
+    return 1;
+}
+
+/* 1: it was refused, or its answer was there. */
+static int judged(struct xi_request *req, uint64_t bytes, const struct xi_digest *print)
+{
+    struct xi_pool *pool = req->session->queue->pool;
+    const struct xi_poison *p = NULL;
+
+    if (pool->n_poison > 0 && any_of_size(pool, req->session, bytes))
+        p = known(pool, req->session, bytes, print);
+    if (p == NULL)
+        return may_cache(req) && from_cache(req, print);
+    refuse(pool, req, p);
+    return 1;
+}
+
 static void concluded(struct xi_check *check, struct xi_request *req)
 {
     struct xi_queue *q = req->session->queue;
-    const struct xi_poison *p = NULL;
+    uint64_t bytes = input_bytes(check->parts, check->n_parts);
 
     if (check->purpose == CHECK_CONVICT) {
         if (!check->failed)
@@ -162,12 +205,7 @@ static void concluded(struct xi_check *check, struct xi_request *req)
         answer_incident(req, check->incident, check->reason);
         return;
     }
-    if (!check->failed)
-        p = known(check->pool, req->session, input_bytes(check->parts, check->n_parts),
-                  &check->result);
-    if (p != NULL)
-        refuse(check->pool, req, p);
-    else
+    if (check->failed || !judged(req, bytes, &check->result))
         xi_pool_enqueue(q, req);
 }
 
@@ -228,19 +266,16 @@ int xi_poison_check(struct xi_queue *q, struct xi_request *req)
 {
     struct xi_pool *pool = q->pool;
     uint64_t bytes = input_bytes(req->parts, req->n_parts);
-    const struct xi_poison *p = NULL;
     struct xi_check *check;
     struct xi_digest print;
 
-    if (pool->n_poison == 0 || req->slot == NULL || !any_of_size(pool, q->session, bytes))
+    if (req->slot == NULL)
         return 0;
-    if (bytes <= XI_HASH_ON_LOOP) {
-        if (fingerprint(req->slot, req->parts, req->n_parts, &print))
-            p = known(pool, q->session, bytes, &print);
-        if (p != NULL)
-            refuse(pool, req, p);
-        return p != NULL;
-    }
+    if (!may_cache(req) && (pool->n_poison == 0 || !any_of_size(pool, q->session, bytes)))
+        return 0;
+    if (bytes <= XI_HASH_ON_LOOP)
+        return fingerprint(req->slot, req->parts, req->n_parts, &print) &&
+               judged(req, bytes, &print);
     check = check_begin(pool, req, CHECK_INCOMING);
     if (check == NULL)
         return 0; /* memory is out: the model's host will be the judge */

@@ -148,7 +148,8 @@ uint64_t xi_watchdog_allowance_ns(const struct xi_queue *q);
 void xi_watchdog_tick(struct xi_pool *pool, uint64_t now_ns);
 
 /* ---- poison ---- */
-/* 1: the request is being checked, or was refused (done called). 0: go on. */
+/* Poison, and answers that are in the cache: both go by the fingerprint of the inputs.
+ * 1: the request is being checked, or was answered or refused (done called). 0: go on. */
 int xi_poison_check(struct xi_queue *q, struct xi_request *req);
 /* Takes the fingerprint, then answers EINCIDENT. */
 void xi_poison_convict(struct xi_queue *q, struct xi_request *req, const char *reason);

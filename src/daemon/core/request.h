@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "daemon/core/response_cache.h"
 #include "daemon/ipc/host_link.h"
 
 struct xi_session;
@@ -51,6 +52,9 @@ struct xi_request {
                            lies in xi_sequence_slot, not in slot */
     uint32_t rows;      /* of its inputs' first dimension, for batches; 1 for files */
     uint64_t shape_key; /* equal ones may share a run */
+
+    enum { XI_CACHE_OFF = 0, XI_CACHE_MISS, XI_CACHE_HIT } cache;
+    struct xi_cache_key cache_key; /* of a MISS: its answer will be kept */
 
     unsigned attempts; /* dispatches so far */
     struct xi_request_timing timing;

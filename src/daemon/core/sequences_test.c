@@ -281,7 +281,7 @@ static void start_one(struct sim *sim)
 static void answer_one(struct sim *sim)
 {
     struct sim_request *q = any(sim, RUNS, 1);
-    struct xi_segment segment = {.id = 9};
+    struct xi_segment segment = {.id = 9, .refs = 2}; /* on the stack: never freed */
     struct account *a;
     struct xi_reply reply;
     struct xi_err err;
@@ -432,7 +432,7 @@ static void sequences_have_a_limit(void **state)
 static enum xi_rc step(struct xi_session *s, const char *header, enum xi_dtype dtype, int64_t value,
                        int64_t *ret_read, struct xi_err *err)
 {
-    struct xi_segment segment = {.id = 9};
+    struct xi_segment segment = {.id = 9, .refs = 2}; /* on the stack: never freed */
     struct xi_request r;
     struct xi_reply reply;
     enum xi_rc rc = join_one(s, &r, header, err);

@@ -70,6 +70,7 @@ struct xi_group;  /* the host and who shares it */
 struct xi_tenant; /* tenants.h */
 struct xi_why;    /* why.h */
 struct xi_sequences;
+struct xi_sequence_ask; /* sequences.h */
 
 struct xi_session {
     char id[XI_UUID_TEXT + 1];
@@ -96,6 +97,7 @@ struct xi_session {
     uint32_t n_states;
     struct xi_msg_port *states; /* n_states; owned */
     struct xi_sequences *sequences;
+    struct xi_response_cache *cache;  /* NULL until the first request that may use it */
     uint32_t leases;                  /* that hold it now */
     uint64_t last_used_ms;            /* monotonic */
     uint64_t reserved_bytes;          /* what admission holds for it */
@@ -168,15 +170,16 @@ void xi_sessions_unload(struct xi_sessions *m, struct xi_session *session, xi_se
  * ENOENT names the nearest; EGONE for an id that has ended. */
 enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const char *name_or_id,
                             struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
-/* Who a request goes to: by weight where a name has several sessions (a sequence, hash not 0,
- * sticks to one), by id where it says one. Wakes an IDLE session. Nothing is allocated. On success
- * the caller holds a reference as a user: xi_session_leave ends it. Else, with *ret_wait set:
- * nobody can say yet (the session is being loaded for this request, or swapped in place): ask again
- * soon. EGONE after a swap: xi_sessions_successor names the one to ask. */
+/* Who a request goes to: by weight where a name has several sessions (a sequence sticks to one,
+ * and stays there when weights change), by id where it says one. Wakes an IDLE session. Nothing is
+ * allocated. On success the caller holds a reference as a user: xi_session_leave ends it. Else,
+ * with *ret_wait set: nobody can say yet (the session is being loaded for this request, or swapped
+ * in place): ask again soon. EGONE after a swap: xi_sessions_successor names the one to ask. */
 struct xi_route_ask {
     const char *tenant; /* NULL: an administrator's, who reaches every id */
     const char *name_or_id;
-    uint64_t sequence; /* hash of the sequence's name; 0: none */
+    const char *client;                     /* tenant who asks */
+    const struct xi_sequence_ask *sequence; /* NULL: none */
 };
 enum xi_rc xi_sessions_route(struct xi_sessions *m, const struct xi_route_ask *ask,
                              struct xi_session **ret, int *ret_wait,

@@ -4,6 +4,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "base/name.h"
+#include "daemon/core/sequences.h"
 #include "daemon/core/session_private.h"
 
 static enum xi_rc ended(struct xi_sessions *m, const char *id, struct xi_err *err)
@@ -14,6 +15,25 @@ static enum xi_rc ended(struct xi_sessions *m, const char *id, struct xi_err *er
     if (successor != NULL)
         return xi_hint(err, "session %s took its place", successor);
     return XI_EGONE;
+}
+
+/* A sequence stays where it is as long as that serves it, whatever the shares are by now. One that
+ * begins, or that nobody knows, goes by its hash. */
+static int pick(struct xi_named *name, const struct xi_route_ask *ask)
+{
+    const struct xi_sequence_ask *seq = ask->sequence;
+    uint32_t i;
+
+    if (seq == NULL)
+        return xi_targets_pick(name->targets, name->n, 0);
+    for (i = 0; i < name->n && !(seq->flags & XI_SEQUENCE_START); i++) {
+        const struct xi_session *s = &name->targets[i].entry->s;
+
+        if (s->state != XI_SESSION_DRAINING && s->state != XI_SESSION_GONE &&
+            s->state != XI_SESSION_FAILED && xi_sequences_has(s, ask->client, seq->id))
+            return (int)i;
+    }
+    return xi_targets_pick(name->targets, name->n, xi_sequence_hash(ask->client, seq->id) | 1);
 }
 
 /* The entry that a request for this name or id goes to; *ret_named: where it stands. */
@@ -38,7 +58,7 @@ static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
     name = xi_names_find(m, ask->tenant != NULL ? ask->tenant : "default", which);
     if (name == NULL)
         return xi_sessions_find(m, ask->tenant, which, &(struct xi_session *){NULL}, err);
-    at = xi_targets_pick(name->targets, name->n, ask->sequence);
+    at = pick(name, ask);
     *ret = name->targets[at < 0 ? 0 : at].entry;
     return XI_OK;
 }

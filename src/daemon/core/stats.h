@@ -20,7 +20,8 @@ uint64_t xi_hist_bucket_upper_us(unsigned bucket);
 struct xi_session_stats {
     uint64_t requests, ok, client_errors, server_errors, cancelled, expired, refused, retried;
     uint64_t input_bytes, output_bytes, copied_bytes;
-    uint64_t device_ns; /* busy time */
+    uint64_t cache_hits, cache_misses; /* of requests that may be answered from the cache */
+    uint64_t device_ns;                /* busy time */
     struct xi_hist total, queue, device;
 };
 

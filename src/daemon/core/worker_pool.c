@@ -107,6 +107,8 @@ void xi_pool_detach(struct xi_session *s)
         return;
     XI_ASSERT(!xi_pool_busy(s) && q->ready_class < 0);
     xi_sequences_free(s);
+    xi_cache_free(s->cache);
+    s->cache = NULL;
     q->pool->deadlines.cap -= q->pool->config.queue_limit + q->n_lanes;
     if (q->all_prev != NULL)
         q->all_prev->all_next = q->all_next;
@@ -141,6 +143,7 @@ void xi_pool_open(struct xi_session *s)
     q->n_free = 0;
     for (i = q->n_lanes; i-- > 0;)
         q->free_lanes[q->n_free++] = i;
+    xi_cache_clear(s->cache); /* it may be another variant now */
     q->killed = 0;
     q->mode = XI_QUEUE_OPEN;
     xi_queue_update(q);

@@ -179,7 +179,7 @@ void xi_reply_trim(struct xi_reply *reply, uint32_t n)
 
     for (; n > 0 && reply->done.n_parts > 0; n--) {
         uint32_t i = --reply->done.n_parts;
-        if (takes_back(host, reply, i))
+        if (host != NULL && takes_back(host, reply, i))
             give_back(host, reply->lane, &reply->parts[i].mem);
         xi_segment_put(reply->segments[i]);
         reply->segments[i] = NULL;
@@ -191,11 +191,10 @@ void xi_reply_release(struct xi_reply *reply)
 {
     struct xi_host *host = reply->host;
 
-    if (host == NULL)
-        return;
     xi_reply_trim(reply, reply->done.n_parts);
     reply->host = NULL;
-    xi_host_deref(host);
+    if (host != NULL)
+        xi_host_deref(host);
 }
 
 /* ---- submit ---- */

@@ -31,7 +31,7 @@ struct xi_reply {
     struct xi_done done;
     struct xi_part parts[XI_TENSORS_MAX];        /* done.n_parts, checked */
     struct xi_segment *segments[XI_TENSORS_MAX]; /* one reference each */
-    struct xi_host *host;
+    struct xi_host *host;                        /* NULL: from a cache */
     uint32_t lane;
 };
 static inline const void *xi_reply_data(const struct xi_reply *r, uint32_t i)

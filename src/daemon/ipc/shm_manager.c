@@ -119,11 +119,24 @@ void xi_segment_put(struct xi_segment *segment)
 {
     if (segment == NULL || --segment->refs > 0)
         return;
-    if (!close_on_pool(segment)) {
+    if (!segment->heap && !close_on_pool(segment)) {
         xi_map_close(&segment->map);
         xi_fd_close(&segment->fd);
     }
     free(segment);
+}
+
+struct xi_segment *xi_segment_heap(uint64_t bytes)
+{
+    struct xi_segment *s = calloc(1, sizeof *s + bytes);
+
+    if (s == NULL)
+        return NULL;
+    s->fd = -1;
+    s->map = (struct xi_map){.base = s + 1, .bytes = bytes};
+    s->refs = 1;
+    s->heap = 1;
+    return s;
 }
 
 static enum xi_rc memory_for(struct xi_shm *shm, struct xi_segment *s, uint64_t bytes, int input,

@@ -25,6 +25,7 @@ struct xi_segment {
     uint32_t refs;
     struct xi_shm *owner; /* NULL: an output segment of a host */
     uv_loop_t *loop;      /* whose workers unmap it; NULL: done on the spot */
+    int heap;             /* plain memory: no descriptor, nothing to unmap */
 };
 
 struct xi_slot {
@@ -53,6 +54,9 @@ void xi_slot_put(struct xi_slot *slot); /* NULL is fine */
 /* A writable segment for one host's outputs, outside the input budget. */
 enum xi_rc xi_segment_output(struct xi_shm *shm, uint64_t bytes, struct xi_segment **ret,
                              struct xi_err *err) XI_MUST_CHECK;
+/* Plain memory that nobody shares, for bytes that are handled like a reply's. Zeroed, id 0. NULL:
+ * memory is out. */
+struct xi_segment *xi_segment_heap(uint64_t bytes);
 void xi_segment_get(struct xi_segment *segment);
 void xi_segment_put(struct xi_segment *segment); /* the last one unmaps and closes */
 

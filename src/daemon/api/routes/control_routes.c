@@ -6,6 +6,7 @@
 
 #include "base/json.h"
 #include "base/name.h"
+#include "base/size.h"
 #include "daemon/api/connection.h"
 #include "daemon/api/describe.h"
 
@@ -35,13 +36,32 @@ static enum xi_rc copy_text(const json_t *obj, const char *key, int required, ch
     return XI_OK;
 }
 
+/* "64MiB", or a number of bytes. */
+static enum xi_rc read_cache(const json_t *options, uint64_t *ret, struct xi_err *err)
+{
+    const json_t *value = json_object_get(options, "cache");
+    uint64_t bytes = 0;
+    int good = value == NULL || (json_is_integer(value) && json_integer_value(value) >= 0);
+
+    if (good)
+        bytes = value == NULL ? 0 : (uint64_t)json_integer_value(value);
+    else
+        good = json_is_string(value) && xi_size_parse(json_string_value(value), 0, &bytes) == 0;
+    if (!good || bytes > XI_CACHE_MAX) {
+        (void)xi_fail(err, XI_EINVAL, "options.cache is no size up to 16 GiB");
+        return xi_hint(err, "such as \"64MiB\"; 0: no cache");
+    }
+    *ret = bytes;
+    return XI_OK;
+}
+
 static enum xi_rc read_load_options(const json_t *obj, struct xi_load_options *o,
                                     struct xi_err *err)
 {
-    static const char *const known[] = {"instances", "threads", "precision",
-                                        "variant",   "golden",  NULL};
+    static const char *const known[] = {"instances", "threads",         "precision", "variant",
+                                        "golden",    "sequence_idle_s", "cache",     NULL};
     json_t *options = NULL;
-    int64_t instances = 0, threads = 0;
+    int64_t instances = 0, threads = 0, idle_s = 0;
     enum xi_rc rc = xi_json_object(obj, "", "options", XI_JSON_OPTIONAL, &options, err);
 
     if (rc != XI_OK || options == NULL)
@@ -57,6 +77,11 @@ static enum xi_rc read_load_options(const json_t *obj, struct xi_load_options *o
         rc = copy_text(options, "variant", 0, o->variant, sizeof o->variant, err);
     if (rc == XI_OK)
         rc = xi_json_bool(options, "options", "golden", 0, &o->golden, err);
+    if (rc == XI_OK)
+        rc = xi_json_int(options, "options", "sequence_idle_s", 0, 0, 86400, &idle_s, err);
+    if (rc == XI_OK)
+        rc = read_cache(options, &o->cache_bytes, err);
+    o->sequence_idle_s = (uint32_t)idle_s;
     o->instances = (uint32_t)instances;
     o->threads = (uint32_t)threads;
     return rc;

@@ -33,27 +33,24 @@ static void release(struct xi_exchange *x)
     inf->session = NULL;
 }
 
-/* "ID;start;end": its sequence is what stands before the first semicolon. FNV-1a, never 0. */
-static uint64_t sequence_hash(const struct xi_exchange *x)
+static enum xi_rc read_sequence(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
-    const char *text = xi_http_header(&x->stream, "xinfer-sequence");
-    uint64_t hash = 14695981039346656037ull;
+    const char *value = xi_http_header(&x->stream, "xinfer-sequence");
 
-    if (text == NULL)
-        return 0;
-    for (; *text != '\0' && *text != ';'; text++)
-        hash = (hash ^ (unsigned char)*text) * 1099511628211ull;
-    return hash | 1;
+    inf->sequence.id[0] = '\0';
+    return value == NULL ? XI_OK : xi_sequence_parse(value, &inf->sequence, err);
 }
 
 static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, int *ret_wait,
                                struct xi_err *err)
 {
     struct xi_route_ask ask = {
-        .tenant = x->who.tenant, .name_or_id = x->param, .sequence = sequence_hash(x)};
+        .tenant = x->who.tenant, .name_or_id = x->param, .client = x->who.tenant};
 
     if (x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param))
         ask.tenant = NULL;
+    if (inf->sequence.id[0] != '\0')
+        ask.sequence = &inf->sequence;
     return xi_sessions_route(x->server->service->sessions, &ask, &inf->session, ret_wait, err);
 }
 
@@ -88,14 +85,6 @@ static enum xi_rc read_deadline(struct xi_exchange *x, struct xi_infer *inf, str
                        DEADLINE_MAX_MS);
     inf->deadline_ns = x->born_ns + (uint64_t)ms * 1000000;
     return XI_OK;
-}
-
-static enum xi_rc read_sequence(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
-{
-    const char *value = xi_http_header(&x->stream, "xinfer-sequence");
-
-    inf->sequence.id[0] = '\0';
-    return value == NULL ? XI_OK : xi_sequence_parse(value, &inf->sequence, err);
 }
 
 static enum xi_rc read_accept(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
@@ -230,8 +219,6 @@ static enum xi_rc read_head(struct xi_exchange *x, struct xi_infer *inf, struct 
         rc = read_priority(x, inf, err);
     if (rc == XI_OK)
         rc = read_deadline(x, inf, err);
-    if (rc == XI_OK)
-        rc = read_sequence(x, inf, err);
     if (rc == XI_OK && x->stream.content_length != XI_HTTP_NO_LENGTH &&
         x->stream.content_length > x->stream.body_limit)
         rc = xi_fail(err, XI_ETOOBIG, "JSON of %" PRIu64 " bytes, the limit is %llu",
@@ -306,6 +293,11 @@ void xi_infer_begin(struct xi_exchange *x)
         xi_str_init(&x->infer->names, XI_TENSORS_MAX * XI_TENSOR_NAME_MAX);
     }
     x->release = release;
+    x->infer->session = NULL;
+    if (read_sequence(x, x->infer, &err) != XI_OK) {
+        xi_answer_problem(x, &err);
+        return;
+    }
     if (find_session(x, x->infer, &wait, &err) == XI_OK) {
         go_on(x);
         return;

@@ -107,6 +107,10 @@ static const struct counter counters[] = {
      offsetof(struct xi_session_stats, input_bytes)},
     {"xinfer_output_bytes_total", "Bytes of outputs", "counter",
      offsetof(struct xi_session_stats, output_bytes)},
+    {"xinfer_cache_hits_total", "Requests answered from the response cache", "counter",
+     offsetof(struct xi_session_stats, cache_hits)},
+    {"xinfer_cache_misses_total", "Requests whose answer was not in the response cache", "counter",
+     offsetof(struct xi_session_stats, cache_misses)},
     {"xinfer_copied_bytes_total", "Input bytes that were copied on their way", "counter",
      offsetof(struct xi_session_stats, copied_bytes)},
 };
