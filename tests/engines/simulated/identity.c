@@ -7,8 +7,8 @@ static const struct xi_engine_device devices[] = {
     {.kind = XI_DEV_GPU,
      .id = "GPU.0",
      .name = "simulated GPU",
-     .memory_total_bytes = 8ull << 30,
-     .memory_free_bytes = 8ull << 30,
+     .memory_total_bytes = 16ull << 30,
+     .memory_free_bytes = 16ull << 30,
      .context_bytes = 512ull << 20},
     {.kind = XI_DEV_NPU, .exclusive = 1, .id = "NPU.0", .name = "simulated NPU"},
 };
