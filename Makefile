@@ -4,7 +4,7 @@ BUILD := build
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 
-.PHONY: help deps deps-test build zoo run test fuzz chaos bench check format install clean distclean
+.PHONY: help deps deps-test build zoo run test fuzz chaos bench check format install deb deb-test clean distclean
 
 help: ## this list
 	@printf 'xInfer: a runtime that serves neural models. Begin with\n\n    make run\n\n'
@@ -53,6 +53,15 @@ format: ## lay out the C sources as .clang-format says
 install: ## install below DESTDIR and PREFIX (/usr/local)
 	@[ -x $(BUILD)/bin/xinferd ] || $(MAKE) build
 	@DESTDIR='$(DESTDIR)' cmake --install $(BUILD) --prefix '$(PREFIX)'
+
+deb: build ## make a Debian package: build/xinfer_VERSION_ARCH.deb
+	@deps/apt deb
+	@tools/make-deb
+
+deb-test: zoo ## install, upgrade, remove and purge that package in a bare Debian of its own
+	@deps/apt build deb zoo test
+	@deps/fetch
+	@tools/test-deb "$$(tools/make-deb)"
 
 clean: ## remove what was built; what was fetched stays
 	@if [ -d $(BUILD) ]; then find $(BUILD) -mindepth 1 -maxdepth 1 ! -name deps -exec rm -rf {} +; fi
