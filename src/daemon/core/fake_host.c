@@ -192,7 +192,7 @@ void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t servic
     struct xi_msg_loaded m = {.session = session,
                               .lane_count = fake_load_of(host, session)->lane_count,
                               .service_ns = service_ns,
-                              .memory_bytes = 10000000,
+                              .memory_bytes = fake.memory_bytes != 0 ? fake.memory_bytes : 10000000,
                               .engine = "reference 1"};
     struct xi_signature signature = {.n_inputs = 1};
 
@@ -363,4 +363,19 @@ void xi_store_prepare(struct xi_store *store, const struct xi_store_folders *wan
     (void)want;
     fake.links++;
     cb(ctx, "/links", "/cache", NULL);
+}
+
+uint64_t xi_store_peak(const struct xi_store *store, const struct xi_peak *key, int *ret_exact)
+{
+    (void)store;
+    XI_ASSERT(key->digest[0] != '\0' && key->instances > 0 && key->batch > 0);
+    *ret_exact = fake.peak_bytes != 0;
+    return fake.peak_bytes;
+}
+
+void xi_store_note_peak(struct xi_store *store, const struct xi_peak *peak)
+{
+    (void)store;
+    fake.peak_bytes = peak->bytes;
+    fake.peaks_noted++;
 }

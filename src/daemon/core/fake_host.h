@@ -33,6 +33,9 @@ struct fake {
     enum xi_rc submit_rc;      /* of the next submit, then XI_OK */
     unsigned links;            /* calls of xi_store_prepare */
     unsigned groups_forgotten;
+    uint64_t memory_bytes; /* that loads measure; 0: 10000000 */
+    uint64_t peak_bytes;   /* that the store knows of everything; 0: nothing */
+    unsigned peaks_noted;
     uint64_t replies; /* not yet released */
     int no_slots;     /* xi_shm_take has no room */
 };

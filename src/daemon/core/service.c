@@ -53,11 +53,14 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
     pool.why = s->why;
     sessions.tenants = s->tenants;
     sessions.why = s->why;
+    sessions.memory_bytes = c->memory_bytes;
+    sessions.keep_idle = !c->evict;
     s->shm = xi_shm_new(c->input_memory_bytes);
     if (s->shm != NULL)
         xi_shm_close_on(s->shm, s->loop);
     s->pool = xi_pool_new(s->loop, &pool);
     s->monitor = xi_monitor_new(s->loop, "", XI_MONITOR_MS);
+    sessions.monitor = s->monitor;
     if (s->shm != NULL && s->pool != NULL)
         s->sessions = xi_sessions_new(s->loop, &sessions, s->shm, s->store, s->pool);
     if (s->sessions == NULL || s->monitor == NULL)

@@ -90,8 +90,10 @@ static void put_into_force(struct xi_service_inner *in, const struct xi_settings
 
     if (s->has_level)
         xi_log_set_level(s->level);
-    if (s->has_memory)
+    if (s->has_memory) {
         in->s.config.memory_bytes = s->memory_bytes;
+        xi_sessions_set_memory(in->s.sessions, s->memory_bytes, in->s.config.evict);
+    }
     for (i = 0; (t = xi_tenants_at(in->s.tenants, i)) != NULL; i++) {
         const struct xi_settings_tenant *wanted = of_tenant(s, t->name);
 

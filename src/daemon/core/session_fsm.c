@@ -69,7 +69,13 @@ static uint32_t while_starting(struct xi_session_fsm *fsm, const struct xi_fsm_i
     }
     if (in->event == XI_EV_SPAWN_FAILED)
         return fsm->proven ? crashed(fsm, XI_BLAME_MODEL) : failed(fsm, XI_PHASE_NONE);
-    return 0;
+    if (in->event != XI_EV_NO_ROOM)
+        return 0;
+    if (!in->sleeps)
+        return failed(fsm, XI_PHASE_NONE);
+    fsm->state = XI_SESSION_IDLE;
+    fsm->phase = XI_PHASE_NONE;
+    return XI_ACT_FAIL_QUEUE | XI_ACT_NOTIFY_FAILED;
 }
 
 static uint32_t while_loading(struct xi_session_fsm *fsm, const struct xi_fsm_input *in)
@@ -138,6 +144,7 @@ static uint32_t in_draining(struct xi_session_fsm *fsm, const struct xi_fsm_inpu
         fsm->phase = XI_PHASE_STOPPING;
         return XI_ACT_STOP_HOST;
     case XI_EV_SPAWN_FAILED:
+    case XI_EV_NO_ROOM:
         return fsm->phase == XI_PHASE_STARTING ? gone(fsm) : 0;
     case XI_EV_DRAINED:
     case XI_EV_DRAIN_TIMEOUT:
@@ -208,6 +215,7 @@ static uint32_t in_idle(struct xi_session_fsm *fsm, const struct xi_fsm_input *i
         fsm->phase = XI_PHASE_STOPPING;
         return XI_ACT_STOP_HOST;
     case XI_EV_SPAWN_FAILED:
+    case XI_EV_NO_ROOM:
     case XI_EV_EXITED:
         fsm->phase = XI_PHASE_NONE;
         return 0;

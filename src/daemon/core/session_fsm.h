@@ -34,6 +34,7 @@ enum xi_fsm_event {
     XI_EV_LOAD = 0, /* a new session, a FAILED one tried again, or an IDLE one woken */
     XI_EV_SPAWN_OK,
     XI_EV_SPAWN_FAILED,
+    XI_EV_NO_ROOM,  /* there is no memory for it, so nothing was started */
     XI_EV_PROGRESS, /* the model is read; warm-up or golden began */
     XI_EV_LOADED,
     XI_EV_LOAD_FAILED, /* the host said why, in words */
@@ -60,6 +61,7 @@ enum xi_crash_blame {
 struct xi_fsm_input {
     enum xi_fsm_event event;
     int more_variants;         /* LOAD_FAILED, EXITED, SPAWN_FAILED: there is another to try */
+    int sleeps;                /* NO_ROOM: it goes back to IDLE, the next request asks again */
     int busy;                  /* UNLOAD: requests are queued or running */
     enum xi_crash_blame blame; /* EXITED */
 };

@@ -169,7 +169,8 @@ static void check_world(struct explorer *x, const struct world *w)
         EXPECT(w->timer == TIMER_NONE && !w->spawning);
     }
     if (w->state == XI_SESSION_IDLE) {
-        EXPECT(w->mode == MODE_HELD && w->loaders == 0 && w->timer == TIMER_NONE);
+        EXPECT(w->mode == MODE_HELD || (w->mode == MODE_FAILED && w->busy == 0));
+        EXPECT(w->loaders == 0 && w->timer == TIMER_NONE);
         EXPECT(w->phase == XI_PHASE_NONE || w->spawning || w->told_to_end);
     }
     if (w->state == XI_SESSION_DRAINING) {
@@ -366,6 +367,8 @@ static void machine(struct explorer *x, uint32_t from, const struct world *w)
     if (v.spawning) {
         v.spawning = 0;
         feed_event(x, from, v, XI_EV_SPAWN_FAILED);
+        feed_event(x, from, v, XI_EV_NO_ROOM);
+        feed(x, from, v, (struct xi_fsm_input){.event = XI_EV_NO_ROOM, .sleeps = 1});
         v.host = 1;
         feed_event(x, from, v, XI_EV_SPAWN_OK);
     }

@@ -434,7 +434,8 @@ static enum xi_rc start_host(struct xi_group *g, const struct xi_entry *e, const
         .cache_dir = cache_dir,
         .archive_fd = -1,
         .staging_fd = -1,
-        .data_limit_bytes = c->host_data_limit_bytes,
+        .data_limit_bytes =
+            g->kind == XI_ISOLATE_SESSION ? xi_memory_host_limit(e) : c->host_data_limit_bytes,
         .run_as_uid = c->host_uid,
         .sandbox = c->sandbox,
         .group = g->kind != XI_ISOLATE_SESSION,

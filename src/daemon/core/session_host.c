@@ -201,6 +201,7 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *m,
                      struct xi_signature *signature, uint64_t memory_bytes)
 {
     struct xi_session *s = &e->s;
+    struct xi_err err;
 
     if (e->fsm.phase != XI_PHASE_LOADING || m->lane_count != s->lane_count) {
         xi_signature_fini(signature); /* told to end meanwhile, or not what was asked for */
@@ -222,6 +223,10 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *m,
     s->service_ns = m->service_ns;
     if (m->engine[0] != '\0')
         (void)snprintf(s->engine, sizeof(s->engine), "%.*s", (int)sizeof(m->engine), m->engine);
+    if (xi_memory_measured(e, &err) != XI_OK) {
+        xi_entry_load_failed(e, &err);
+        return;
+    }
     s->restarts += s->loaded_at_ms != 0;
     s->loaded_at_ms = wall_ms();
     s->why = (struct xi_err){0};
@@ -316,17 +321,11 @@ static void on_prepared(void *ctx, const char *link_dir, const char *cache_dir,
     xi_session_put(&e->s);
 }
 
-static void do_spawn(struct xi_entry *e)
+static void prepare(struct xi_entry *e)
 {
     struct xi_store_folders want = {.tenant = e->s.tenant, .digest = e->s.digest};
     char build[100];
 
-    e->s.phase[0] = '\0';
-    e->s.phase_permille = 0xffffffffu;
-    if (xi_group_join(e, &e->s.why) != XI_OK) {
-        xi_entry_feed(e, XI_EV_SPAWN_FAILED);
-        return;
-    }
     (void)snprintf(build, sizeof(build), "%s-%s", engine_of(e)->name, engine_of(e)->probe.version);
     want.engine_build = build;
     if (e->s.isolation != XI_ISOLATE_SESSION) {
@@ -336,6 +335,44 @@ static void do_spawn(struct xi_entry *e)
     }
     xi_session_get(&e->s);
     xi_store_prepare(e->m->store, &want, on_prepared, e);
+}
+
+static void on_claimed(struct xi_entry *e, const struct xi_err *err);
+
+/* First whose host it would be in, then what it may take: a context is there or is not. */
+static void claim(struct xi_entry *e)
+{
+    if (xi_group_join(e, &e->s.why) != XI_OK)
+        xi_entry_feed(e, XI_EV_SPAWN_FAILED);
+    else
+        xi_memory_claim(e, on_claimed);
+}
+
+/* A variant that does not fit may have a smaller sister. */
+static void on_claimed(struct xi_entry *e, const struct xi_err *err)
+{
+    struct xi_fsm_input in = {.event = XI_EV_NO_ROOM};
+
+    if (err == NULL) {
+        prepare(e);
+        return;
+    }
+    e->s.why = *err;
+    if (err->rc == XI_EBUDGET && more_variants(e) && !e->fsm.proven) {
+        note_skipped(e);
+        pick(e, e->at + 1);
+        claim(e);
+        return;
+    }
+    in.sleeps = e->s.loaded_at_ms != 0 || e->s.options.lazy;
+    xi_entry_feed_input(e, &in);
+}
+
+static void do_spawn(struct xi_entry *e)
+{
+    e->s.phase[0] = '\0';
+    e->s.phase_permille = 0xffffffffu;
+    claim(e);
 }
 
 static void do_send_load(struct xi_entry *e)
@@ -384,6 +421,8 @@ static void do_fail_queue(struct xi_entry *e)
 
     if (e->fsm.state == XI_SESSION_GONE || e->fsm.state == XI_SESSION_DRAINING) {
         (void)xi_fail(&why, XI_EGONE, "session %s was unloaded", e->s.id);
+    } else if (e->fsm.state == XI_SESSION_IDLE) { /* no room for it now */
+        retry = e->s.retry_after_s;
     } else if (e->fsm.state != XI_SESSION_FAILED) {
         unsigned ms = backoff_ms(e->fsm.step);
 
@@ -454,7 +493,7 @@ static void do_notify_failed(struct xi_entry *e)
 
     if (e->m->closing)
         (void)xi_fail(&why, XI_EDRAIN, "the daemon is shutting down");
-    else if (e->fsm.state != XI_SESSION_FAILED || why.rc == XI_OK)
+    else if ((e->fsm.state != XI_SESSION_FAILED && why.rc != XI_EBUDGET) || why.rc == XI_OK)
         (void)xi_fail(&why, XI_EGONE, "session %s was unloaded before it was ready", e->s.id);
     xi_waiters_tell(&e->loaders, &e->s, &why);
 }
@@ -529,6 +568,7 @@ static void step(struct xi_entry *e, const struct xi_fsm_input *input)
     if (e->s.state == XI_SESSION_DRAINING || e->s.state == XI_SESSION_GONE)
         xi_names_drop_name(e->m, e);
     perform(e, acts);
+    xi_memory_settle(e);
     /* A request came in the moment in which it went idle. */
     if (e->fsm.state == XI_SESSION_IDLE && e->swap == NULL && xi_pool_busy(&e->s))
         xi_entry_feed(e, XI_EV_LOAD);

@@ -44,6 +44,12 @@ struct xi_sessions *xi_sessions_new(uv_loop_t *loop, const struct xi_sessions_co
     m->store = store;
     m->pool = pool;
     m->next_number = 1;
+    m->admission = xi_admission_new(XI_THRASH_GUARD_MS);
+    if (m->admission == NULL) {
+        free(m);
+        return NULL;
+    }
+    xi_sessions_set_memory(m, config->memory_bytes, !config->keep_idle);
     xi_pool_set_hooks(pool, &(struct xi_pool_hooks){.ctx = m, .drained = on_drained});
     return m;
 }
@@ -53,6 +59,7 @@ void xi_sessions_free(struct xi_sessions *m)
     if (m == NULL)
         return;
     XI_ASSERT(m->alive == 0);
+    xi_admission_free(m->admission);
     free(m);
 }
 

@@ -101,6 +101,7 @@ struct xi_session {
     uint32_t leases;                  /* that hold it now */
     uint64_t last_used_ms;            /* monotonic */
     uint64_t reserved_bytes;          /* what admission holds for it */
+    uint32_t retry_after_s;           /* of a refusal for memory: when it may do; 0: nobody knows */
     char successor[XI_UUID_TEXT + 1]; /* after a swap: who answers to its name now */
     struct xi_lane *lanes;            /* worker_pool's */
     struct xi_queue *queue;           /* the same */
@@ -142,6 +143,9 @@ struct xi_sessions_config {
     int sandbox;
     struct xi_tenants *tenants; /* NULL: sessions have no owner (tests) */
     struct xi_why *why;         /* may be NULL */
+    struct xi_monitor *monitor; /* what other programs leave; NULL: not looked at */
+    uint64_t memory_bytes;      /* that sessions may hold of this machine's; 0: no limit */
+    int keep_idle;              /* idle sessions do not make room for others */
 };
 
 /* NULL: memory is out. Free after xi_sessions_close has emptied it and the loop has run. */
@@ -191,6 +195,13 @@ const char *xi_sessions_successor(struct xi_sessions *m, const char *id);
  * request or lease loads it again. 0: it is in use (requests, a lease, a swap) or not READY. Its
  * memory is free when its host has gone. */
 int xi_sessions_idle(struct xi_sessions *m, struct xi_session *session, const char *why);
+
+/* Changes memory_bytes and whether idle sessions make room. Who holds more keeps it. */
+void xi_sessions_set_memory(struct xi_sessions *m, uint64_t limit_bytes, int evict_idle);
+/* The index-th budget (admission.h): 0 is this machine's memory, accelerators follow as they are
+ * first used. 0: no more. */
+struct xi_budget_view;
+int xi_sessions_budget(struct xi_sessions *m, uint32_t index, struct xi_budget_view *ret);
 
 /* What a load would do, for dry runs. */
 struct xi_plan {

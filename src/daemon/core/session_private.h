@@ -4,6 +4,7 @@
  *   session_names.c    lookup by name and id, shares, ids that have ended
  *   session_route.c    the hot path: which session does a request go to
  *   session_manager.c  load, unload, find: what callers ask
+ *   session_memory.c   what they may take of the machine's memory, and who makes room
  *   session_host.c     does what the rules say: variants, timers, notices
  *   session_group.c    host processes, and who shares them (isolation.c: who may) */
 #ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
@@ -11,6 +12,7 @@
 
 #include "daemon/core/pool_private.h"
 #include "daemon/core/session_fsm.h"
+#include "daemon/core/session_memory.h"
 #include "daemon/core/session_names.h"
 #include "daemon/core/variants.h"
 
@@ -56,6 +58,7 @@ struct xi_entry {
     uint64_t crash_at_ms[XI_CRASHES_MAX];
     uint32_t n_crash_times;
     char exit_reason[160];
+    struct xi_session_memory memory;
     struct xi_waiters loaders, unloaders;
     struct xi_named *named;       /* NULL: it has no name any more */
     struct xi_entry *by_id;       /* next in the bucket */
@@ -80,6 +83,8 @@ struct xi_sessions {
     const struct xi_engine_record *engines;
     uint32_t n_engines;
     struct xi_group *groups;
+    struct xi_admission *admission;
+    struct xi_entry *memory_line; /* those whose room is being made */
     struct xi_entry *first, *last;
     uint32_t count; /* not GONE */
     uint32_t alive; /* not yet freed */

@@ -83,6 +83,10 @@ static enum xi_rc may_ask(struct xi_entry *e, int *ret_wait, struct xi_err *err)
     if (asleep) {
         xi_log(XI_INFO, "session.woken", "id=%s name=%s", s->id, s->name);
         xi_entry_feed(e, XI_EV_LOAD);
+        if (s->state == XI_SESSION_IDLE && s->why.rc == XI_EBUDGET) { /* no room for it */
+            *err = s->why;
+            return XI_EBUDGET;
+        }
     }
     if (s->state == XI_SESSION_READY || s->signature.n_inputs > 0)
         return XI_OK;

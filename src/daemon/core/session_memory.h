@@ -1,0 +1,52 @@
+/* session_memory.h: what sessions may take, asked before their hosts start and corrected by what
+ * they really took. Loop thread.
+ *
+ * A session holds its reservation from the claim until it has no host and waits for none: over a
+ * crash and the back-off behind it, too, so that a restart always has its room. The figures:
+ * measured at an earlier load of the same package, variant, engine build, device, batch and
+ * instances; else the manifest's estimate; else a guess from the files' sizes. */
+#ifndef XI_DAEMON_CORE_SESSION_MEMORY_H
+#define XI_DAEMON_CORE_SESSION_MEMORY_H
+
+#include "daemon/core/admission.h"
+#include "daemon/core/session_manager.h"
+#include "daemon/core/variants.h"
+
+struct xi_entry;
+
+#define XI_THRASH_GUARD_MS  60000u
+#define XI_MEMORY_GUESS_MIN (32 * XI_MIB) /* on top of twice the files */
+#define XI_HOST_SPARE_BYTES (256 * XI_MIB)
+
+enum xi_memory_source { XI_MEMORY_MEASURED = 0, XI_MEMORY_ESTIMATED, XI_MEMORY_GUESSED };
+const char *xi_memory_source_name(enum xi_memory_source s); /* "measured" */
+
+struct xi_memory_need {
+    uint64_t bytes;
+    enum xi_memory_source source;
+};
+
+/* Of one session; embedded. */
+struct xi_session_memory {
+    struct xi_holding holding;
+    uint32_t choice; /* the variant that holding is for */
+    struct xi_memory_need need;
+    void (*then)(struct xi_entry *e, const struct xi_err *err); /* NULL: nobody waits */
+    int waiting;                                                /* for victims to leave */
+    struct xi_entry *next;
+};
+
+/* Room for the variant in turn. then is called once: with NULL when it is there, from inside or
+ * once the victims have left; with EBUDGET and the figures; with EGONE when nobody wants it any
+ * more. */
+void xi_memory_claim(struct xi_entry *e,
+                     void (*then)(struct xi_entry *e, const struct xi_err *err));
+/* It was loaded and says what it took (memory_bytes, peak_bytes): remembered, and the reservation
+ * set right. EBUDGET: it does not fit after all, nothing can make room; its host has to end. */
+enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err) XI_MUST_CHECK;
+/* After each step of its rules: gives back what it no longer needs. */
+void xi_memory_settle(struct xi_entry *e);
+/* What its host may take at most (RLIMIT_DATA): its own and what nobody else was promised. */
+uint64_t xi_memory_host_limit(const struct xi_entry *e);
+
+#endif
