@@ -59,7 +59,7 @@ deb: build ## make a Debian package: build/xinfer_VERSION_ARCH.deb
 	@tools/make-deb
 
 deb-test: zoo ## install, upgrade, remove and purge that package in a bare Debian of its own
-	@deps/apt build deb zoo test
+	@deps/apt build deb deb-test zoo test
 	@deps/fetch
 	@tools/test-deb "$$(tools/make-deb)"
 

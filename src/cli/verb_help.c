@@ -101,10 +101,10 @@ static void list_verb(const struct xi_verb *verb)
     for (const struct xi_option *o = verb->options; o != NULL && o->name != NULL; o++)
         (void)json_array_append_new(options, json_pack("{s:s, s:s, s:s}", "name", o->name, "value",
                                                        o->value, "help", o->help));
-    json_t *v = json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "command", verb->name, "usage",
-                          verb->usage, "summary", verb->summary, "details",
-                          verb->details ? verb->details : "", "examples",
-                          verb->examples ? verb->examples : "", "options", options);
+    json_t *v =
+        json_pack("{s:s, s:s, s:s, s:s, s:s, s:o}", "command", verb->name, "usage", verb->usage,
+                  "summary", verb->summary, "details", verb->details ? verb->details : "",
+                  "examples", verb->examples ? verb->examples : "", "options", options);
     xi_print_json(v);
     json_decref(v);
 }
