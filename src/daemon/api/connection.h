@@ -17,6 +17,8 @@
 #define XI_TURN_BYTES   (256 * 1024)
 #define XI_STASH_MAX    (64 * XI_KIB) /* of a client that sends ahead */
 
+struct telemetry;
+
 struct xi_conn {
     union {
         uv_tcp_t tcp;
@@ -63,6 +65,7 @@ struct xi_http_server {
     uint64_t last_client_ms;
     struct xi_streams streams;
     struct xi_documents documents;
+    struct telemetry *telemetry; /* being written for streams; telemetry_routes.c */
     struct xi_http_stats stats;
     void (*drained)(void *ctx);
     void *drained_ctx;

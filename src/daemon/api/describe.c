@@ -171,3 +171,30 @@ void xi_describe_package(struct xi_str *s, const char *digest, const struct xi_p
     add_variants(s, r);
     xi_str_puts(s, "}");
 }
+
+void xi_describe_machine(struct xi_str *s, const struct xi_resources *r)
+{
+    xi_str_puts(s, "\"cpu\":{\"model\":");
+    xi_str_json(s, r->cpu_model);
+    xi_str_printf(s, ",\"cores\":%u,\"load\":", r->cores);
+    xi_describe_value(s, r->cpu_load);
+    xi_str_puts(s, ",\"load_1m\":");
+    xi_describe_value(s, r->load_1m);
+    xi_str_puts(s, ",\"mhz\":");
+    xi_describe_value(s, r->cpu_mhz);
+    xi_str_puts(s, "},\"memory\":{\"total\":");
+    xi_describe_value(s, r->memory_total_bytes);
+    xi_str_puts(s, ",\"available\":");
+    xi_describe_value(s, r->memory_available_bytes);
+    xi_str_puts(s, "},\"thermal\":{\"max_celsius\":");
+    xi_describe_value(s, r->max_celsius);
+    xi_str_puts(s, ",\"zones\":[");
+    for (uint32_t i = 0; i < r->n_thermal && i < XI_THERMAL_MAX; i++) {
+        xi_str_puts(s, i ? ",{\"name\":" : "{\"name\":");
+        xi_str_json(s, r->thermal[i].name);
+        xi_str_puts(s, ",\"celsius\":");
+        xi_describe_value(s, r->thermal[i].celsius);
+        xi_str_puts(s, "}");
+    }
+    xi_str_puts(s, "]}");
+}

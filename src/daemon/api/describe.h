@@ -13,6 +13,8 @@ void xi_describe_package(struct xi_str *s, const char *digest,
                          int64_t installed_at_ms);
 /* {"count","p50_us","p90_us","p99_us","max_us"} */
 void xi_describe_hist(struct xi_str *s, const struct xi_hist *h);
+/* "cpu":{…},"memory":{…},"thermal":{…}, without braces around them. */
+void xi_describe_machine(struct xi_str *s, const struct xi_resources *r);
 void xi_describe_error(struct xi_str *s, const struct xi_err *err); /* null when it is XI_OK */
 /* A measured value, or null when it is unknown. */
 void xi_describe_value(struct xi_str *s, double v);

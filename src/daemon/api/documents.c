@@ -77,10 +77,8 @@ static void on_idle(uv_idle_t *idle)
         (void)uv_idle_stop(idle);
 }
 
-void xi_document_start(struct xi_http_server *server, struct xi_document *d, const char *tenant)
+static void prepare(struct xi_http_server *server, struct xi_document *d, const char *tenant)
 {
-    struct xi_documents *all = &server->documents;
-
     d->server = server;
     d->next = NULL;
     d->part = 0;
@@ -89,11 +87,26 @@ void xi_document_start(struct xi_http_server *server, struct xi_document *d, con
     d->began_ms = xi_now_ms();
     xi_str_init(&d->text, XI_GIB);
     hold_sessions(d, tenant);
-    if (slice(d))
-        return;
+}
+
+static void stand_in_line(struct xi_documents *all, struct xi_document *d)
+{
     *all->tail = d;
     all->tail = &d->next;
     (void)uv_idle_start(&all->idle, on_idle);
+}
+
+void xi_document_start(struct xi_http_server *server, struct xi_document *d, const char *tenant)
+{
+    prepare(server, d, tenant);
+    if (!slice(d))
+        stand_in_line(&server->documents, d);
+}
+
+void xi_document_queue(struct xi_http_server *server, struct xi_document *d, const char *tenant)
+{
+    prepare(server, d, tenant);
+    stand_in_line(&server->documents, d);
 }
 
 void xi_document_answer(struct xi_document *d, struct xi_exchange *x, const char *type)

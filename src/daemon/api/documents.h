@@ -46,6 +46,8 @@ void xi_documents_close(struct xi_documents *all, uv_close_cb closed);
 /* write and done are set. tenant: whose sessions it may tell of; NULL: all. Short ones are done
  * when this returns. */
 void xi_document_start(struct xi_http_server *server, struct xi_document *d, const char *tenant);
+/* The same, begun with the loop's next turn. */
+void xi_document_queue(struct xi_http_server *server, struct xi_document *d, const char *tenant);
 /* What `done` does when the document is an answer: answers x with it, or with ENOMEM, and fini. */
 void xi_document_answer(struct xi_document *d, struct xi_exchange *x, const char *type);
 void xi_document_fini(struct xi_document *d);

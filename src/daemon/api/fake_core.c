@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "daemon/core/variants.h"
 
 static struct fake_core *self; /* tests run one at a time */
 
@@ -419,7 +420,29 @@ void xi_service_configure(struct xi_service *s, const char *tenant, const json_t
 
 /* ---- figures ---- */
 
-const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m)
+struct xi_tenant *xi_tenants_at(struct xi_tenants *t, uint32_t index)
+{
+    (void)t;
+    (void)index;
+    return NULL;
+}
+
+const char *xi_device_kind_name(uint32_t kind)
+{
+    return kind == 0 ? "cpu" : "another";
+}
+
+double xi_rate_done_per_s(const struct xi_rate *r)
+{
+    return (double)r->n;
+}
+
+double xi_rate_busy_ms_per_s(const struct xi_rate *r)
+{
+    return (double)r->n;
+}
+
+const struct xi_resources *xi_monitor_latest(struct xi_monitor *m)
 {
     (void)m;
     return &self->resources;

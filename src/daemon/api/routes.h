@@ -76,12 +76,14 @@ void xi_system_package(struct xi_exchange *x);
 void xi_system_models(struct xi_exchange *x);
 void xi_system_model(struct xi_exchange *x);
 void xi_system_why(struct xi_exchange *x);
-void xi_system_telemetry(struct xi_exchange *x);
 void xi_system_capabilities(struct xi_exchange *x);
 void xi_system_live(struct xi_exchange *x);
 void xi_system_ready(struct xi_exchange *x);
 void xi_system_openapi(struct xi_exchange *x);
 void xi_system_metrics(struct xi_exchange *x);
+/* routes/telemetry_routes.c */
+void xi_telemetry_get(struct xi_exchange *x);
+void xi_telemetry_stream(struct xi_exchange *x);
 /* routes/event_routes.c */
 void xi_events_list(struct xi_exchange *x);
 void xi_events_stream(struct xi_exchange *x);

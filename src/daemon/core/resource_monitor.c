@@ -8,12 +8,17 @@
 #include "base/status.h"
 #include "daemon/loop/workers.h"
 
+enum { WATCHED_MS = 10000, IDLE_TICKS = 5 };
+
 struct xi_monitor {
     uv_timer_t timer;
     struct xi_work work;
     char *root;
     unsigned interval_ms;
     int working, closing, timer_closed;
+    uint64_t ticks, asked_ms; /* asked: somebody looked */
+    void (*tick)(void *ctx);
+    void *tick_ctx;
     struct xi_resources reading; /* the pool's while working */
     struct xi_resources latest;
 };
@@ -48,7 +53,12 @@ static void on_tick(uv_timer_t *timer)
 {
     struct xi_monitor *m = timer->data;
 
-    if (m->working)
+    if (m->tick != NULL)
+        m->tick(m->tick_ctx);
+    /* An idle machine is left alone. */
+    int watched = m->asked_ms != 0 && uv_now(timer->loop) - m->asked_ms < WATCHED_MS;
+    m->ticks++; /* two readings make a load */
+    if (m->working || (m->ticks > 2 && m->ticks % IDLE_TICKS != 0 && !watched))
         return;
     m->working = 1;
     xi_work_queue(timer->loop, &m->work, read_on_pool, have_read);
@@ -104,7 +114,14 @@ void xi_monitor_free(struct xi_monitor *m)
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
 }
 
-const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m)
+void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), void *ctx)
 {
+    m->tick = tick;
+    m->tick_ctx = ctx;
+}
+
+const struct xi_resources *xi_monitor_latest(struct xi_monitor *m)
+{
+    m->asked_ms = uv_now(m->timer.loop);
     return &m->latest;
 }

@@ -9,12 +9,25 @@
 
 #include "base/status.h"
 
-#define XI_UNKNOWN     (-1.0)
-#define XI_THERMAL_MAX 16
+#define XI_UNKNOWN       (-1.0)
+#define XI_THERMAL_MAX   16
+#define XI_MONITORED_MAX 16 /* devices */
 
 struct xi_thermal {
     char name[48];
     double celsius;
+};
+
+/* One device as its sensors show it; unknown values are XI_UNKNOWN. */
+struct xi_monitored {
+    char id[16];                 /* "cpu", "gpu:0", "npu:1" */
+    uint32_t kind;               /* enum xi_device_kind */
+    char name[96], source[16];   /* "nvml", "devfreq", … */
+    double load;                 /* 0..1 */
+    double celsius, hot_celsius; /* hot: where it must not stay */
+    double power_w, clock_mhz;
+    double memory_total_bytes, memory_used_bytes;
+    char throttled[48]; /* why its clock is held down; "": it is not, or unknown */
 };
 
 struct xi_resources {
@@ -29,6 +42,8 @@ struct xi_resources {
     struct xi_thermal thermal[XI_THERMAL_MAX];
     double max_celsius; /* of all zones */
     double cpu_mhz;
+    uint32_t n_devices; /* the first is the processor */
+    struct xi_monitored devices[XI_MONITORED_MAX];
     uint64_t cpu_busy_ticks, cpu_all_ticks; /* of the last reading: cpu_load is the difference */
 };
 
@@ -36,8 +51,11 @@ struct xi_monitor;
 /* root: "" in life, a directory that holds proc/ and sys/ in tests. */
 struct xi_monitor *xi_monitor_new(uv_loop_t *loop, const char *root, unsigned interval_ms);
 void xi_monitor_free(struct xi_monitor *m); /* memory goes when the loop has turned; NULL is fine */
-/* Never NULL; all unknown until the first reading is there (sampled_at_ms 0). */
-const struct xi_resources *xi_monitor_latest(const struct xi_monitor *m);
+/* Called about once a second on the loop thread, whether or not a reading is there. */
+void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), void *ctx);
+/* Never NULL; all unknown until the first reading is there (sampled_at_ms 0). While somebody looks
+ * each second brings a reading, else each fifth does. */
+const struct xi_resources *xi_monitor_latest(struct xi_monitor *m);
 /* One synchronous reading (start-up, tests). Zero *inout before the first: what it holds of the
  * last one gives cpu_load. Any thread; a millisecond or so. */
 void xi_resources_read(const char *root, struct xi_resources *inout);

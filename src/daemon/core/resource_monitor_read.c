@@ -18,6 +18,7 @@
 #include "base/platform/file.h"
 #include "base/platform/process.h"
 #include "daemon/core/resource_monitor.h"
+#include "xinfer/engine.h"
 
 enum { TEXT_MAX = 128 * 1024, ZONES_MAX = 64, CHIPS_MAX = 32, PROBES_MAX = 16, DEPTH_MAX = 32 };
 
@@ -424,6 +425,26 @@ static void read_chips(struct reading *in, struct xi_resources *r)
     }
 }
 
+static void add_processor(struct xi_resources *r)
+{
+    struct xi_monitored *d = &r->devices[0];
+
+    r->n_devices = 1;
+    *d = (struct xi_monitored){.id = "cpu",
+                               .kind = XI_DEV_CPU,
+                               .source = "proc",
+                               .load = r->cpu_load,
+                               .celsius = r->max_celsius,
+                               .hot_celsius = XI_UNKNOWN,
+                               .power_w = XI_UNKNOWN,
+                               .clock_mhz = r->cpu_mhz,
+                               .memory_total_bytes = r->memory_total_bytes,
+                               .memory_used_bytes = XI_UNKNOWN};
+    memcpy(d->name, r->cpu_model, sizeof d->name);
+    if (r->memory_total_bytes > 0 && r->memory_available_bytes >= 0)
+        d->memory_used_bytes = r->memory_total_bytes - r->memory_available_bytes;
+}
+
 void xi_resources_read(const char *root, struct xi_resources *inout)
 {
     struct reading *in = malloc(sizeof *in);
@@ -439,6 +460,7 @@ void xi_resources_read(const char *root, struct xi_resources *inout)
     inout->max_celsius = XI_UNKNOWN;
     read_zones(in, inout);
     read_chips(in, inout);
+    add_processor(inout);
     inout->sampled_at_ms = xi_now_ms();
     free(in);
 }

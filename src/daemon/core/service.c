@@ -29,6 +29,15 @@ static void on_expire(uv_timer_t *timer)
         xi_sequences_expire(s, now);
 }
 
+/* Counters are looked at here, once a second, and nowhere near a request. */
+static void on_second(void *ctx)
+{
+    struct xi_service *s = ctx;
+
+    if (s->sessions != NULL)
+        xi_rates_sample(s->sessions, s->tenants, xi_now_ms());
+}
+
 static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
 {
     struct xi_service *s = &in->s;
@@ -61,6 +70,8 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
     s->pool = xi_pool_new(s->loop, &pool);
     s->monitor = xi_monitor_new(s->loop, "", XI_MONITOR_MS);
     sessions.monitor = s->monitor;
+    if (s->monitor != NULL)
+        xi_monitor_on_tick(s->monitor, on_second, s);
     if (s->shm != NULL && s->pool != NULL)
         s->sessions = xi_sessions_new(s->loop, &sessions, s->shm, s->store, s->pool);
     if (s->sessions == NULL || s->monitor == NULL)

@@ -10,6 +10,7 @@
 
 #include "core/package_record.h"
 #include "core/tensor.h"
+#include "daemon/core/rates.h"
 #include "daemon/core/request.h"
 #include "daemon/core/stats.h"
 
@@ -124,6 +125,7 @@ struct xi_session {
     struct xi_request *queue_head, *queue_tail;
     uint32_t queued, running;
     struct xi_session_stats stats;
+    struct xi_rate rate; /* of stats.ok and stats.device_ns */
 };
 
 /* Called once for each load or unload when it has ended (READY, FAILED, GONE). view is borrowed;

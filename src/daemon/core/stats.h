@@ -22,6 +22,8 @@ struct xi_session_stats {
     uint64_t input_bytes, output_bytes, copied_bytes;
     uint64_t cache_hits, cache_misses; /* of requests that may be answered from the cache */
     uint64_t device_ns;                /* busy time */
+    uint64_t runs;                     /* on the device; ran / runs is the mean batch */
+    uint64_t ran;                      /* requests in them */
     struct xi_hist total, queue, device;
 };
 

@@ -7,6 +7,7 @@
 
 #include "base/limits.h"
 #include "base/status.h"
+#include "daemon/core/rates.h"
 
 #define XI_TENANTS_MAX       1024
 #define XI_TENANT_WEIGHT_MAX 1000
@@ -28,6 +29,7 @@ struct xi_tenant {
     uint64_t reserved_bytes; /* admission's */
     uint64_t state_bytes;    /* of its sequences */
     uint32_t queued, running, sessions;
+    struct xi_rate rate; /* of completed and device_ns */
     /* the bucket of rate_per_s */
     double tokens;
     uint64_t tokens_at_ns;

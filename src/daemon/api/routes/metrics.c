@@ -1,11 +1,10 @@
 /* GET /metrics: the Prometheus text format, version 0.0.4. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "daemon/api/connection.h"
-
-enum { SESSIONS_MAX = 256 }; /* with labels of their own; the others are counted, not named */
 
 static void describe(struct xi_str *s, const char *name, const char *type, const char *help)
 {
@@ -115,77 +114,94 @@ static const struct counter counters[] = {
      offsetof(struct xi_session_stats, copied_bytes)},
 };
 
-/* It drains, and another one has its name already: the same labels twice are no metrics. */
-static int has_successor(struct xi_sessions *m, const struct xi_session *x)
-{
-    struct xi_session *other = NULL;
+struct gauge {
+    const char *name, *help, *type;
+    uint64_t (*value)(const struct xi_session *x);
+};
 
-    return x->state == XI_SESSION_DRAINING &&
-           xi_sessions_find(m, x->tenant, x->name, &other, NULL) == XI_OK && other != x;
+static uint64_t is_ready(const struct xi_session *x)
+{
+    return x->state == XI_SESSION_READY;
 }
 
-/* Walks at most SESSIONS_MAX sessions. */
-static struct xi_session *next_session(struct xi_sessions *m, struct xi_session *after, unsigned *n)
+static uint64_t queued(const struct xi_session *x)
 {
-    if ((*n)++ >= SESSIONS_MAX)
-        return NULL;
-    do
-        after = xi_sessions_each(m, after);
-    while (after != NULL && has_successor(m, after));
-    return after;
+    return x->queued;
 }
 
-static void add_counters(struct xi_str *s, struct xi_sessions *m)
+static uint64_t running(const struct xi_session *x)
 {
-    for (size_t i = 0; i < sizeof counters / sizeof *counters; i++) {
-        unsigned n = 0;
-        describe(s, counters[i].name, counters[i].type, counters[i].help);
-        for (struct xi_session *x = next_session(m, NULL, &n); x; x = next_session(m, x, &n)) {
-            uint64_t v;
-            memcpy(&v, (const char *)&x->stats + counters[i].offset, sizeof v);
-            xi_str_printf(s, "%s{", counters[i].name);
-            session_labels(s, x);
-            xi_str_printf(s, "} %" PRIu64 "\n", v);
-        }
-    }
+    return x->running;
 }
 
-static void add_gauges(struct xi_str *s, struct xi_sessions *m)
+static uint64_t memory(const struct xi_session *x)
 {
-    static const char *const names[] = {"xinfer_session_ready", "xinfer_session_queued",
-                                        "xinfer_session_running", "xinfer_session_memory_bytes",
-                                        "xinfer_session_restarts_total"};
-    static const char *const helps[] = {"1 when the session is READY", "Requests waiting",
-                                        "Requests on a lane", "Memory of the session's host",
-                                        "Times its host was started again"};
-
-    for (int g = 0; g < 5; g++) {
-        unsigned n = 0;
-        describe(s, names[g], g == 4 ? "counter" : "gauge", helps[g]);
-        for (struct xi_session *x = next_session(m, NULL, &n); x; x = next_session(m, x, &n)) {
-            uint64_t v[] = {x->state == XI_SESSION_READY, x->queued, x->running, x->memory_bytes,
-                            x->restarts};
-            xi_str_printf(s, "%s{", names[g]);
-            session_labels(s, x);
-            xi_str_printf(s, "} %" PRIu64 "\n", v[g]);
-        }
-    }
+    return x->memory_bytes;
 }
 
-static void add_latencies(struct xi_str *s, struct xi_sessions *m)
+static uint64_t restarts(const struct xi_session *x)
 {
-    static const char *const names[] = {"xinfer_request_seconds", "xinfer_queue_seconds",
-                                        "xinfer_device_seconds"};
-    static const char *const helps[] = {"From the first byte to the result",
-                                        "Waiting in the session's queue", "On the device"};
+    return x->restarts;
+}
 
-    for (int k = 0; k < 3; k++) {
-        unsigned n = 0;
-        describe(s, names[k], "histogram", helps[k]);
-        for (struct xi_session *x = next_session(m, NULL, &n); x; x = next_session(m, x, &n)) {
-            const struct xi_hist *h[] = {&x->stats.total, &x->stats.queue, &x->stats.device};
-            add_hist(s, names[k], x, h[k]);
-        }
+static const struct gauge gauges[] = {
+    {"xinfer_session_ready", "1 when the session is READY", "gauge", is_ready},
+    {"xinfer_session_queued", "Requests waiting", "gauge", queued},
+    {"xinfer_session_running", "Requests on a lane", "gauge", running},
+    {"xinfer_session_memory_bytes", "Memory of the session's host", "gauge", memory},
+    {"xinfer_session_restarts_total", "Times its host was started again", "counter", restarts},
+};
+
+static const struct latency {
+    const char *name, *help;
+    size_t offset; /* of a struct xi_hist in struct xi_session_stats */
+} latencies[] = {
+    {"xinfer_request_seconds", "From the first byte to the result",
+     offsetof(struct xi_session_stats, total)},
+    {"xinfer_queue_seconds", "Waiting in the session's queue",
+     offsetof(struct xi_session_stats, queue)},
+    {"xinfer_device_seconds", "On the device", offsetof(struct xi_session_stats, device)},
+};
+
+enum {
+    COUNTERS = sizeof counters / sizeof *counters,
+    GAUGES = sizeof gauges / sizeof *gauges,
+    LATENCIES = sizeof latencies / sizeof *latencies,
+    FAMILIES = COUNTERS + GAUGES + LATENCIES
+};
+
+static void begin_family(struct xi_str *s, unsigned f)
+{
+    if (f < COUNTERS)
+        describe(s, counters[f].name, counters[f].type, counters[f].help);
+    else if (f < COUNTERS + GAUGES)
+        describe(s, gauges[f - COUNTERS].name, gauges[f - COUNTERS].type,
+                 gauges[f - COUNTERS].help);
+    else
+        describe(s, latencies[f - COUNTERS - GAUGES].name, "histogram",
+                 latencies[f - COUNTERS - GAUGES].help);
+}
+
+static void add_one(struct xi_str *s, const char *name, const struct xi_session *x, uint64_t v)
+{
+    xi_str_printf(s, "%s{", name);
+    session_labels(s, x);
+    xi_str_printf(s, "} %" PRIu64 "\n", v);
+}
+
+static void add_to_family(struct xi_str *s, unsigned f, const struct xi_session *x)
+{
+    const char *stats = (const char *)&x->stats;
+
+    if (f < COUNTERS) {
+        uint64_t v;
+        memcpy(&v, stats + counters[f].offset, sizeof v);
+        add_one(s, counters[f].name, x, v);
+    } else if (f < COUNTERS + GAUGES) {
+        add_one(s, gauges[f - COUNTERS].name, x, gauges[f - COUNTERS].value(x));
+    } else {
+        const struct latency *l = &latencies[f - COUNTERS - GAUGES];
+        add_hist(s, l->name, x, (const struct xi_hist *)(const void *)(stats + l->offset));
     }
 }
 
@@ -252,18 +268,89 @@ static void add_pool(struct xi_str *s, const struct xi_service *service)
     add_process(s, xi_monitor_latest(service->monitor));
 }
 
+/* By labels; of equal ones the one that serves comes first. */
+static int by_labels(const void *a, const void *b)
+{
+    const struct xi_session *x = *(struct xi_session *const *)a;
+    const struct xi_session *y = *(struct xi_session *const *)b;
+    int order = strcmp(x->tenant, y->tenant);
+
+    if (order == 0)
+        order = strcmp(x->name, y->name);
+    if (order == 0)
+        order = strcmp(x->version, y->version);
+    return order != 0 ? order : (y->state == XI_SESSION_READY) - (x->state == XI_SESSION_READY);
+}
+
+/* During a swap two sessions may bear the same labels; the same series twice is no metrics. */
+static void drop_twins(struct xi_document *d)
+{
+    uint32_t n = 0;
+
+    qsort(d->sessions, d->n_sessions, sizeof *d->sessions, by_labels);
+    for (uint32_t i = 0; i < d->n_sessions; i++) {
+        struct xi_session *x = d->sessions[i], *last = n > 0 ? d->sessions[n - 1] : NULL;
+        if (last != NULL && strcmp(last->tenant, x->tenant) == 0 &&
+            strcmp(last->name, x->name) == 0 && strcmp(last->version, x->version) == 0)
+            xi_session_put(x);
+        else
+            d->sessions[n++] = x;
+    }
+    d->n_sessions = n;
+}
+
+struct metrics {
+    struct xi_document doc; /* first */
+    struct xi_exchange *x;
+};
+
+static int write_part(struct xi_document *d)
+{
+    struct xi_service *service = d->server->service;
+    const struct xi_session *s;
+
+    if (d->part == 0) {
+        drop_twins(d);
+        add_server(&d->text, d->server);
+        add_pool(&d->text, service);
+        describe(&d->text, "xinfer_loop_lag_seconds", "histogram",
+                 "How late the loop's timer runs");
+        add_hist(&d->text, "xinfer_loop_lag_seconds", NULL, &service->loop_lag);
+        begin_family(&d->text, d->part++);
+        return 1;
+    }
+    s = xi_document_session(d);
+    if (s != NULL) {
+        add_to_family(&d->text, d->part - 1, s);
+        return 1;
+    }
+    if (d->part == FAMILIES)
+        return 0;
+    begin_family(&d->text, d->part++);
+    d->at = 0;
+    return 1;
+}
+
+static void on_written(struct xi_document *d)
+{
+    struct metrics *m = (struct metrics *)(void *)d;
+
+    xi_document_answer(d, m->x, "text/plain; version=0.0.4; charset=utf-8");
+    free(m);
+}
+
 void xi_system_metrics(struct xi_exchange *x)
 {
-    struct xi_service *service = x->server->service;
-    struct xi_str *out = &x->body;
+    struct metrics *m = calloc(1, sizeof *m);
+    struct xi_err err;
 
-    xi_str_clear(out);
-    add_server(out, x->server);
-    add_pool(out, service);
-    describe(out, "xinfer_loop_lag_seconds", "histogram", "How late the loop's timer runs");
-    add_hist(out, "xinfer_loop_lag_seconds", NULL, &service->loop_lag);
-    add_counters(out, service->sessions);
-    add_gauges(out, service->sessions);
-    add_latencies(out, service->sessions);
-    xi_answer_body(x, 200, "text/plain; version=0.0.4; charset=utf-8");
+    if (m == NULL) {
+        (void)xi_fail(&err, XI_ENOMEM, "no memory for metrics");
+        xi_answer_problem(x, &err);
+        return;
+    }
+    m->x = x;
+    m->doc.write = write_part;
+    m->doc.done = on_written;
+    xi_document_start(x->server, &m->doc, NULL);
 }

@@ -7,8 +7,6 @@
 #include "daemon/api/connection.h"
 #include "daemon/api/describe.h"
 
-enum { LISTED_MAX = 256 }; /* sessions in one telemetry answer */
-
 static void on_listed(void *ctx, const struct xi_package_row *rows, size_t n,
                       const struct xi_err *err)
 {
@@ -150,82 +148,6 @@ void xi_system_why(struct xi_exchange *x)
     xi_answer_body(x, 200, "application/json");
 }
 
-static void add_resources(struct xi_str *s, const struct xi_resources *r)
-{
-    xi_str_puts(s, "\"cpu\":{\"model\":");
-    xi_str_json(s, r->cpu_model);
-    xi_str_printf(s, ",\"cores\":%u,\"load\":", r->cores);
-    xi_describe_value(s, r->cpu_load);
-    xi_str_puts(s, ",\"load_1m\":");
-    xi_describe_value(s, r->load_1m);
-    xi_str_puts(s, ",\"mhz\":");
-    xi_describe_value(s, r->cpu_mhz);
-    xi_str_puts(s, "},\"memory\":{\"total_bytes\":");
-    xi_describe_value(s, r->memory_total_bytes);
-    xi_str_puts(s, ",\"available_bytes\":");
-    xi_describe_value(s, r->memory_available_bytes);
-    xi_str_puts(s, ",\"daemon_rss_bytes\":");
-    xi_describe_value(s, r->daemon_rss_bytes);
-    xi_str_puts(s, "},\"thermal\":{\"max_celsius\":");
-    xi_describe_value(s, r->max_celsius);
-    xi_str_puts(s, ",\"zones\":[");
-    for (uint32_t i = 0; i < r->n_thermal && i < XI_THERMAL_MAX; i++) {
-        xi_str_puts(s, i ? ",{\"name\":" : "{\"name\":");
-        xi_str_json(s, r->thermal[i].name);
-        xi_str_puts(s, ",\"celsius\":");
-        xi_describe_value(s, r->thermal[i].celsius);
-        xi_str_puts(s, "}");
-    }
-    xi_str_puts(s, "]}");
-}
-
-static void add_daemon(struct xi_str *s, const struct xi_http_server *server)
-{
-    const struct xi_service *service = server->service;
-    struct xi_pool_stats pool;
-    struct xi_shm_stats shm;
-
-    xi_pool_stats(service->pool, &pool);
-    xi_shm_stats(service->shm, &shm);
-    xi_str_printf(s,
-                  ",\"queue\":{\"queued\":%u,\"running\":%u,\"suspects\":%u,\"lanes\":%u,"
-                  "\"cores\":%u},\"input_memory\":{\"budget_bytes\":%" PRIu64
-                  ",\"used_bytes\":%" PRIu64 ",\"segments\":%u,\"slots\":%u,\"refused\":%" PRIu64
-                  "},\"http\":{\"connections\":%u,\"requests\":%" PRIu64 ",\"body_bytes\":%" PRIu64
-                  ",\"copied_bytes\":%" PRIu64 "},\"loop_lag\":",
-                  pool.queued, pool.running, pool.suspects, pool.lanes, pool.cores_budget,
-                  shm.budget_bytes, shm.used_bytes, shm.segments, shm.slots, shm.refused,
-                  server->stats.connections, server->stats.requests, server->stats.body_bytes,
-                  server->stats.copied_bytes);
-    xi_describe_hist(s, &service->loop_lag);
-    xi_str_printf(s, ",\"uptime_ms\":%" PRIu64,
-                  service->started_ms ? xi_now_ms() - service->started_ms : 0);
-}
-
-void xi_system_telemetry(struct xi_exchange *x)
-{
-    struct xi_service *service = x->server->service;
-    struct xi_str *out = &x->body;
-    unsigned n = 0;
-
-    xi_str_clear(out);
-    xi_str_puts(out, "{\"node\":");
-    xi_str_json(out, service->node);
-    xi_str_puts(out, ",");
-    add_resources(out, xi_monitor_latest(service->monitor));
-    add_daemon(out, x->server);
-    xi_str_puts(out, ",\"models\":[");
-    for (struct xi_session *s = xi_sessions_each(service->sessions, NULL); s && n < LISTED_MAX;
-         s = xi_sessions_each(service->sessions, s)) {
-        if (!visible(x, s))
-            continue;
-        xi_str_puts(out, n++ ? "," : "");
-        xi_describe_session_fully(out, s);
-    }
-    xi_str_puts(out, "]}");
-    xi_answer_body(x, 200, "application/json");
-}
-
 static void add_devices(struct xi_str *s, const struct xi_engine_probe *p)
 {
     static const char *const kinds[] = {"cpu", "gpu", "npu", "fpga"};
@@ -282,7 +204,7 @@ void xi_system_capabilities(struct xi_exchange *x)
     xi_str_puts(out, "{\"node\":");
     xi_str_json(out, service->node);
     xi_str_puts(out, ",");
-    add_resources(out, r);
+    xi_describe_machine(out, r);
     xi_str_puts(out, ",");
     add_engines(out, service);
     xi_str_printf(out, ",\"sandbox\":{\"enabled\":%s,\"hosts\":[",

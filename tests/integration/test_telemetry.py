@@ -1,0 +1,110 @@
+"""Telemetry as a console sees it: once, and again and again."""
+import contextlib
+import threading
+import time
+
+import pytest
+
+import models
+from daemon import wait_for
+from test_events import bearer, stream, with_tokens
+
+pytestmark = pytest.mark.tsan
+
+
+@contextlib.contextmanager
+def busy(daemon, model, headers=None):
+    """Somebody who asks all the time; yields the list of what each answer took."""
+    stop, done = threading.Event(), []
+
+    def work():
+        while not stop.is_set():
+            assert models.ask(daemon, model, 1, 2, 3, 4, headers=headers).status == 200
+            done.append(time.monotonic())
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        yield done
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_figures_of_the_machine_and_of_what_runs(daemon, tmp_path):
+    assert daemon.cli("load", models.write(tmp_path, "night", models.DOUBLE)).rc == 0
+    session = models.session(daemon, "night")
+    with busy(daemon, "night") as done:
+        time.sleep(4)
+        got = daemon.get("/v1/telemetry").json()
+        seen = len([t for t in done if t > time.monotonic() - 3]) / 3
+    one = got["sessions"][0]
+    assert (one["id"], one["name"], one["state"]) == (session["id"], "night", "READY")
+    assert seen / 3 < one["fps"] < seen * 3  # an average of other seconds
+    assert got["fps"] == pytest.approx(one["fps"])
+    assert 0 < one["latency_us"]["p50"] <= one["latency_us"]["p99"] <= one["latency_us"]["max"]
+    assert sum(count for _, count in one["histogram"]) == one["requests"] > 0
+    assert [upper for upper, _ in one["histogram"]] == sorted(u for u, _ in one["histogram"])
+    for key in ("gpu_temp", "cpu_temp", "npu_temp", "vram_usage", "ram_usage", "cpu_load"):
+        assert got[key] is None or 0 <= got[key] < 150, key
+    assert 0 < got["ram_usage"] < 1 and 0 < got["cpu_load"] <= 1
+    tenant = got["tenants"][0]
+    assert (tenant["name"], tenant["weight"]) == ("default", 1)
+    cpu = next(d for d in got["devices"] if d["kind"] == "cpu")
+    assert cpu["sessions"] == 1 and 0 < cpu["load"] <= 1
+    assert got["uptime_s"] >= 4 and got["daemon"]["rss"] > 1e6
+    assert abs(got["at_ms"] / 1000 - time.time()) < 60
+
+
+def test_the_stream_repeats_it(daemon, tmp_path):
+    assert daemon.cli("load", models.write(tmp_path, "night", models.DOUBLE)).rc == 0
+    with contextlib.ExitStack() as several:
+        streams = [several.enter_context(stream(daemon, "/v1/telemetry/stream?interval_ms=250"))
+                   for _ in range(8)]
+        began = time.monotonic()
+        for _ in range(4):
+            for s in streams:
+                name, got = s.next()
+                assert name == "telemetry" and got["sessions"][0]["name"] == "night"
+        assert 0.5 < time.monotonic() - began < 30
+        assert daemon.cli("unload", "night").rc == 0
+        streams[0].until(lambda _, t: t["sessions"] == [])
+    for wrong in ("interval_ms=10", "interval_ms=60001", "interval_ms=x", "interval=1000"):
+        assert daemon.get("/v1/telemetry/stream?" + wrong).status == 400
+
+
+def test_a_tenant_sees_its_own(new_daemon, tmp_path):
+    daemon = with_tokens(new_daemon, tmp_path, "acme-control", "rival-infer", "default-admin")
+    package = models.write(tmp_path, "night", models.DOUBLE)
+    assert daemon.cli("load", package, env={"XINFER_TOKEN": "acme-control"}).rc == 0
+
+    def telemetry(token):
+        return daemon.get("/v1/telemetry", headers=bearer(token)).json()
+
+    assert [s["name"] for s in telemetry("acme-control")["sessions"]] == ["night"]
+    assert [t["name"] for t in telemetry("acme-control")["tenants"]] == ["acme"]
+    rival = telemetry("rival-infer")
+    assert rival["sessions"] == [] and rival["pool"] is None and rival["daemon"] is None
+    assert all(d["sessions"] == 0 for d in rival["devices"])
+    everything = telemetry("default-admin")
+    assert [s["tenant"] for s in everything["sessions"]] == ["acme"]
+    assert {"default", "acme"} <= {t["name"] for t in everything["tenants"]}
+    with stream(daemon, "/v1/telemetry/stream?interval_ms=250", bearer("rival-infer")) as s:
+        assert s.next()[1]["sessions"] == []
+        assert s.next()[1]["sessions"] == []
+
+
+def test_metrics_have_series_of_what_is_loaded_only(daemon, tmp_path):
+    package = models.write(tmp_path, "night", models.DOUBLE)
+
+    def series():
+        return len([line for line in daemon.get("/metrics").body.decode().splitlines()
+                    if not line.startswith("#")])
+
+    before = series()
+    for i in range(10):
+        assert daemon.cli("load", package, "--name", "m%d" % i).rc == 0
+        assert daemon.cli("unload", "m%d" % i).rc == 0
+    for i in range(1000):
+        assert daemon.get("/v1/models/no-such-%d" % i).status == 404
+    wait_for(lambda: series() == before, 10, "series to go")
