@@ -23,7 +23,8 @@ enum xi_work_op {
     XI_WORK_POST = 4,
     XI_WORK_RELEASE = 5, /* no requests; `release` names an output the daemon is done with */
     XI_WORK_QUIT = 6,    /* no requests; the lane ends */
-    XI_WORK_FORGET = 7   /* requests whose PRE was answered and that nobody wants any more */
+    XI_WORK_FORGET = 7   /* requests whose PRE was answered and that nobody wants any more:
+                          * ids without parts, not answered */
 };
 
 /* The stages of a request through a flow: PRE (parts: its input) answers with a shape key and no

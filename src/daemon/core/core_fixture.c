@@ -136,13 +136,19 @@ void fixture_told(void *ctx, const struct xi_session *view, const struct xi_err 
 struct xi_session *fixture_session(struct fixture *f, const char *name, uint32_t lanes)
 {
     struct xi_load_options o = fixture_options(name, lanes);
+
+    return fixture_load(f, &o);
+}
+
+struct xi_session *fixture_load(struct fixture *f, const struct xi_load_options *o)
+{
     struct xi_session *s = NULL;
     struct xi_err err;
     char id[XI_UUID_TEXT + 1];
 
     xi_uuid_new(id);
-    XI_ASSERT(xi_sessions_load(f->sessions, id, DIGEST_A, fixture_record(name, "a"), &o, NULL, NULL,
-                               &s, &err) == XI_OK);
+    XI_ASSERT(xi_sessions_load(f->sessions, id, DIGEST_A, fixture_record(o->name, "a"), o, NULL,
+                               NULL, &s, &err) == XI_OK);
     fake_loaded(fake_last(), 1000000);
     XI_ASSERT(s->state == XI_SESSION_READY);
     return s;

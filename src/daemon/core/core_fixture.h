@@ -46,6 +46,7 @@ struct xi_package_record *fixture_record(const char *name, const char *variants)
 struct xi_load_options fixture_options(const char *name, uint32_t lanes);
 /* Loads and brings up; returns the session. */
 struct xi_session *fixture_session(struct fixture *f, const char *name, uint32_t lanes);
+struct xi_session *fixture_load(struct fixture *f, const struct xi_load_options *o); /* the same */
 void fixture_told(void *ctx, const struct xi_session *view, const struct xi_err *err);
 
 /* Fills in a request of one tensor of `bytes` bytes, all `fill`. */

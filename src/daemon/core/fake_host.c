@@ -67,14 +67,14 @@ enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice
     }
     XI_ASSERT(!host->ended && host->n_loads < FAKE_LOADS_MAX);
     XI_ASSERT(host->group || host->n_loads == 0);
-    for (i = 0; i < load->lane_count; i++) {
+    for (i = 0; i < load->lane_count + load->stage_lanes; i++) {
         XI_ASSERT(host->owner[load->first_lane + i] == 0);
         host->owner[load->first_lane + i] = load->session;
     }
     host->load = *load;
     host->loads[host->n_loads++] = *load;
-    if (host->lanes < load->first_lane + load->lane_count)
-        host->lanes = load->first_lane + load->lane_count;
+    if (host->lanes < load->first_lane + load->lane_count + load->stage_lanes)
+        host->lanes = load->first_lane + load->lane_count + load->stage_lanes;
     host->loaded = 1;
     return XI_OK;
 }
@@ -93,6 +93,64 @@ int xi_host_runs(const struct xi_host *host)
     return !host->ended && !host->stopped;
 }
 
+static struct fake_request *kept(struct xi_host *host, uint64_t id)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->n_kept; i++) {
+        if (host->kept[i].id == id)
+            return &host->kept[i];
+    }
+    return NULL;
+}
+
+static void forget(struct xi_host *host, uint64_t id)
+{
+    struct fake_request *k = kept(host, id);
+
+    if (k != NULL)
+        *k = host->kept[--host->n_kept];
+}
+
+/* Stages come in their order, and only flows have them. */
+static struct fake_request request_of(struct xi_host *host, enum xi_work_op op,
+                                      const struct xi_work_item *item)
+{
+    struct fake_request r = {.id = item->request.id};
+    struct fake_request *k = kept(host, r.id);
+
+    XI_ASSERT((k != NULL) == (item->request.n_parts == 0));
+    XI_ASSERT(op != XI_WORK_PRE || k == NULL);
+    XI_ASSERT(op != XI_WORK_POST || k != NULL);
+    if (k != NULL)
+        r.fill = k->fill;
+    else
+        r.fill = *((const uint8_t *)item->segments[0]->map.base + item->parts[0].mem.offset);
+    return r;
+}
+
+static void take_batch(struct xi_host *host, uint32_t lane, enum xi_work_op op,
+                       const struct xi_work_item *items, uint32_t n_items)
+{
+    uint32_t i;
+
+    XI_ASSERT(n_items <= FAKE_BATCH_MAX && host->running[lane] == 0);
+    for (i = 0; i < n_items; i++) {
+        struct fake_request r = request_of(host, op, &items[i]);
+
+        if (i > 0) {
+            host->behind[lane][i - 1] = r;
+            continue;
+        }
+        host->running[lane] = r.id;
+        host->first[lane] = r.fill;
+    }
+    host->n_behind[lane] = n_items - 1;
+    host->op[lane] = op;
+    if (n_items > host->largest_batch)
+        host->largest_batch = n_items;
+}
+
 enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op,
                           const struct xi_work_item *items, uint32_t n_items, struct xi_err *err)
 {
@@ -104,11 +162,15 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op o
         fake.submit_rc = XI_OK;
         return xi_fail(err, rc, "as the test wants");
     }
-    XI_ASSERT(op == XI_WORK_ALL && n_items == 1 && host->loaded && !host->ended);
-    XI_ASSERT(lane < host->lanes && host->running[lane] == 0);
-    host->running[lane] = items->request.id;
-    host->first[lane] =
-        *((const uint8_t *)items->segments[0]->map.base + items->parts[0].mem.offset);
+    XI_ASSERT(host->loaded && !host->ended && lane < host->lanes);
+    if (op == XI_WORK_FORGET) {
+        XI_ASSERT(n_items == 1 && kept(host, items->request.id) != NULL);
+        forget(host, items->request.id);
+        host->forgotten++;
+        return XI_OK;
+    }
+    XI_ASSERT((op == XI_WORK_ALL) == !fake.staged);
+    take_batch(host, lane, op, items, n_items);
     for (i = 0; i < host->lanes; i++)
         running += host->running[i] != 0;
     if (running > host->most_running)
@@ -193,6 +255,9 @@ void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t servic
                               .lane_count = fake_load_of(host, session)->lane_count,
                               .service_ns = service_ns,
                               .memory_bytes = fake.memory_bytes != 0 ? fake.memory_bytes : 10000000,
+                              .max_batch = fake.max_batch == 0 ? 1 : fake.max_batch,
+                              .staged = (uint32_t)fake.staged,
+                              .has_flow = (uint32_t)fake.has_flow,
                               .engine = "reference 1"};
     struct xi_signature signature = {.n_inputs = 1};
 
@@ -201,8 +266,8 @@ void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t servic
     XI_ASSERT(signature.inputs != NULL);
     (void)snprintf(signature.inputs[0].name, sizeof(signature.inputs[0].name), "x");
     signature.inputs[0].dtype = XI_DT_UINT8;
-    signature.inputs[0].rank = 1;
-    signature.inputs[0].dims[0] = -1;
+    signature.inputs[0].rank = fake.rank == 0 ? 1 : fake.rank;
+    memset(signature.inputs[0].dims, 0xff, sizeof(signature.inputs[0].dims));
     host->events.loaded(host->events.ctx, host, &m, &signature);
 }
 
@@ -247,12 +312,34 @@ static void deliver(struct xi_host *host, uint32_t lane, const struct xi_done *d
     host->events.done(host->events.ctx, host, lane, &reply);
 }
 
+/* The next of the batch is in turn. */
+static void answered(struct xi_host *host, uint32_t lane, struct xi_done *done)
+{
+    uint8_t fill = host->first[lane];
+    enum xi_work_op op = host->op[lane];
+
+    host->running[lane] = 0;
+    if (host->n_behind[lane] > 0) {
+        host->running[lane] = host->behind[lane][0].id;
+        host->first[lane] = host->behind[lane][0].fill;
+        memmove(host->behind[lane], host->behind[lane] + 1,
+                --host->n_behind[lane] * sizeof(host->behind[lane][0]));
+    }
+    if (done->code != XI_OK || op == XI_WORK_POST)
+        forget(host, done->id);
+    if (done->code == XI_OK && op == XI_WORK_PRE) {
+        XI_ASSERT(host->n_kept < FAKE_KEPT_MAX);
+        host->kept[host->n_kept++] = (struct fake_request){.id = done->id, .fill = fill};
+        done->shape_key = fill & 3u;
+    }
+    deliver(host, lane, done);
+}
+
 void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t device_ns)
 {
     struct xi_done done = {.id = id, .flags = XI_DONE_FINAL, .device_ns = device_ns};
 
-    host->running[lane] = 0;
-    deliver(host, lane, &done);
+    answered(host, lane, &done);
 }
 
 void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc)
@@ -263,8 +350,22 @@ void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc)
     XI_ASSERT(done.id != 0);
     if (rc != XI_OK)
         (void)snprintf(done.text, sizeof(done.text), "the engine says no");
-    host->running[lane] = 0;
-    deliver(host, lane, &done);
+    answered(host, lane, &done);
+}
+
+int fake_runs(const struct xi_host *host, uint8_t fill)
+{
+    uint32_t i, k;
+
+    for (i = 0; i < host->lanes; i++) {
+        if (host->running[i] != 0 && host->first[i] == fill)
+            return 1;
+        for (k = 0; k < host->n_behind[i]; k++) {
+            if (host->behind[i][k].fill == fill)
+                return 1;
+        }
+    }
+    return 0;
 }
 
 void fake_exit(struct xi_host *host, const char *reason)

@@ -9,6 +9,13 @@
 
 #define FAKE_HOSTS_MAX 4096
 #define FAKE_LOADS_MAX 16
+#define FAKE_BATCH_MAX 16  /* requests on a lane */
+#define FAKE_KEPT_MAX  512 /* between stages */
+
+struct fake_request {
+    uint64_t id;
+    uint8_t fill; /* the first byte of its input */
+};
 
 struct xi_host {
     struct xi_host_events events;
@@ -19,9 +26,14 @@ struct xi_host {
     uint32_t n_loads, unloads[FAKE_LOADS_MAX], n_unloads;
     uint32_t lanes;
     uint32_t owner[XI_HOST_LANES_MAX];   /* session; 0: no lane */
-    uint64_t running[XI_HOST_LANES_MAX]; /* request ids; 0: the lane is free */
-    uint8_t first[XI_HOST_LANES_MAX];    /* the first byte of what runs there */
-    unsigned most_running;
+    uint64_t running[XI_HOST_LANES_MAX]; /* the request in turn; 0: the lane is free */
+    uint8_t first[XI_HOST_LANES_MAX];    /* the first byte of its input */
+    enum xi_work_op op[XI_HOST_LANES_MAX];
+    struct fake_request behind[XI_HOST_LANES_MAX][FAKE_BATCH_MAX]; /* the rest of its batch */
+    uint32_t n_behind[XI_HOST_LANES_MAX];
+    struct fake_request kept[FAKE_KEPT_MAX]; /* what PRE made */
+    uint32_t n_kept;
+    unsigned most_running, largest_batch, forgotten;
     char stop_why[160];
 };
 
@@ -38,6 +50,10 @@ struct fake {
     unsigned peaks_noted;
     uint64_t replies; /* not yet released */
     int no_slots;     /* xi_shm_take has no room */
+    /* What LOADED says from now on; staged: PRE's shape key is the first byte's low two bits. */
+    uint32_t max_batch;
+    int staged, has_flow;
+    int32_t rank; /* of the one input, all free; 0: 1 */
 };
 extern struct fake fake;
 
@@ -52,6 +68,8 @@ struct xi_msg_load *fake_load_of(struct xi_host *host, uint32_t session); /* NUL
 void fake_failed(struct xi_host *host, enum xi_rc rc, const char *text);
 void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc);
 void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t device_ns);
+/* 1: something of this fill runs there. */
+int fake_runs(const struct xi_host *host, uint8_t fill);
 void fake_exit(struct xi_host *host, const char *reason);
 /* A slot whose bytes are all `fill`. */
 struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill);

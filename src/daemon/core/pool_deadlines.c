@@ -1,79 +1,84 @@
-#include <stdlib.h>
-
 #include "base/clock.h"
 #include "daemon/core/pool_private.h"
 
-/* A binary min-heap by deadline; a request knows its place, so any can be taken out. */
-static void place(struct xi_deadlines *d, uint32_t i, struct xi_request *req)
+/* A pairing heap (Fredman and others, 1986) through the requests themselves: any can be taken out,
+ * and nothing is ever allocated. `before` is the parent of a first child, else the sibling before.
+ */
+static struct xi_request *meld(struct xi_request *a, struct xi_request *b)
 {
-    d->heap[i] = req;
-    req->deadline_index = i + 1;
-}
+    if (a == NULL || b == NULL)
+        return a == NULL ? b : a;
+    if (b->deadline_ns < a->deadline_ns) {
+        struct xi_request *first = b;
 
-static void sift_up(struct xi_deadlines *d, uint32_t i, struct xi_request *req)
-{
-    while (i > 0) {
-        uint32_t parent = (i - 1) / 2;
-
-        if (d->heap[parent]->deadline_ns <= req->deadline_ns)
-            break;
-        place(d, i, d->heap[parent]);
-        i = parent;
+        b = a;
+        a = first;
     }
-    place(d, i, req);
+    b->before = a;
+    b->peer = a->later;
+    if (b->peer != NULL)
+        b->peer->before = b;
+    a->later = b;
+    return a;
 }
 
-static void sift_down(struct xi_deadlines *d, uint32_t i, struct xi_request *req)
+/* Siblings two by two, then what came of it from the last to the first. */
+static struct xi_request *meld_all(struct xi_request *first)
 {
-    for (;;) {
-        uint32_t child = 2 * i + 1;
+    struct xi_request *pairs = NULL, *heap = NULL;
 
-        if (child >= d->n)
-            break;
-        if (child + 1 < d->n && d->heap[child + 1]->deadline_ns < d->heap[child]->deadline_ns)
-            child++;
-        if (req->deadline_ns <= d->heap[child]->deadline_ns)
-            break;
-        place(d, i, d->heap[child]);
-        i = child;
+    while (first != NULL) {
+        struct xi_request *second = first->peer, *rest = second == NULL ? NULL : second->peer;
+
+        first->peer = NULL;
+        if (second != NULL)
+            second->peer = NULL;
+        first = meld(first, second);
+        first->peer = pairs;
+        pairs = first;
+        first = rest;
     }
-    place(d, i, req);
+    while (pairs != NULL) {
+        struct xi_request *next = pairs->peer;
+
+        pairs->peer = NULL;
+        heap = meld(heap, pairs);
+        pairs = next;
+    }
+    return heap;
 }
 
-enum xi_rc xi_deadlines_reserve(struct xi_deadlines *d, uint32_t more, struct xi_err *err)
+void xi_deadlines_add(struct xi_pool *pool, struct xi_request *req)
 {
-    struct xi_request **heap = realloc(d->heap, (size_t)(d->cap + more) * sizeof(*heap));
-
-    if (heap == NULL)
-        return xi_fail(err, XI_ENOMEM, "no memory for a queue of %u requests", more);
-    d->heap = heap;
-    d->cap += more;
-    return XI_OK;
+    XI_ASSERT(!req->timed);
+    req->timed = 1;
+    req->later = NULL;
+    req->peer = NULL;
+    req->before = NULL;
+    pool->first_deadline = meld(pool->first_deadline, req);
 }
 
-void xi_deadlines_add(struct xi_deadlines *d, struct xi_request *req)
+void xi_deadlines_remove(struct xi_pool *pool, struct xi_request *req)
 {
-    XI_ASSERT(d->n < d->cap && req->deadline_index == 0);
-    d->n++;
-    sift_up(d, d->n - 1, req);
-}
+    struct xi_request *below;
 
-void xi_deadlines_remove(struct xi_deadlines *d, struct xi_request *req)
-{
-    uint32_t i = req->deadline_index;
-    struct xi_request *last;
-
-    if (i == 0)
+    if (!req->timed)
         return;
-    i--;
-    req->deadline_index = 0;
-    last = d->heap[--d->n];
-    if (last == req)
-        return;
-    if (i > 0 && d->heap[(i - 1) / 2]->deadline_ns > last->deadline_ns)
-        sift_up(d, i, last);
-    else
-        sift_down(d, i, last);
+    req->timed = 0;
+    below = meld_all(req->later);
+    if (req == pool->first_deadline) {
+        pool->first_deadline = below;
+    } else {
+        if (req->before->later == req)
+            req->before->later = req->peer;
+        else
+            req->before->peer = req->peer;
+        if (req->peer != NULL)
+            req->peer->before = req->before;
+        pool->first_deadline = meld(pool->first_deadline, below);
+    }
+    if (pool->first_deadline != NULL)
+        pool->first_deadline->before = NULL;
 }
 
 static void on_deadline(uv_timer_t *timer)
@@ -82,8 +87,8 @@ static void on_deadline(uv_timer_t *timer)
     uint64_t now = xi_now_ns();
 
     pool->deadline_armed_ns = 0;
-    while (pool->deadlines.n > 0 && pool->deadlines.heap[0]->deadline_ns <= now)
-        xi_request_refuse(pool->deadlines.heap[0], XI_ETIMEOUT);
+    while (pool->first_deadline != NULL && pool->first_deadline->deadline_ns <= now)
+        xi_request_refuse(pool->first_deadline, XI_ETIMEOUT);
     xi_pool_settle(pool);
     xi_pool_dispatch(pool); /* a suspect that left may let the queue behind it go on */
     xi_pool_settle(pool);
@@ -95,9 +100,9 @@ void xi_pool_arm_deadline(struct xi_pool *pool)
 {
     uint64_t first, now, ms = 0;
 
-    if (pool->deadlines.n == 0)
+    if (pool->first_deadline == NULL)
         return;
-    first = pool->deadlines.heap[0]->deadline_ns;
+    first = pool->first_deadline->deadline_ns;
     if (pool->deadline_armed_ns != 0 && pool->deadline_armed_ns <= first)
         return;
     now = xi_now_ns();

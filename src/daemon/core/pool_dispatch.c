@@ -1,249 +1,317 @@
+#include <stdio.h>
+#include <string.h>
+
 #include "base/clock.h"
 #include "daemon/core/pool_private.h"
-#include "daemon/core/sequences.h"
 
-/* What would run next, or NULL when nothing may. */
-static struct xi_request *next_of(const struct xi_queue *q)
+/* Timers count milliseconds: a batch may leave so much before its time. */
+#define EARLY_NS 500000u
+
+/* ---- devices ---- */
+
+static int is_processor(const struct xi_pool *pool, const struct xi_device *d)
+{
+    return d == &pool->devices[0];
+}
+
+void xi_pool_devices_init(struct xi_pool *pool)
+{
+    (void)snprintf(pool->devices[0].name, sizeof(pool->devices[0].name), "CPU");
+    pool->devices[0].budget = pool->config.cores;
+    pool->n_devices = 1;
+}
+
+struct xi_device *xi_pool_device(struct xi_pool *pool, const struct xi_session *s)
+{
+    struct xi_device *d;
+    uint32_t i;
+
+    if (s->device_kind == XI_DEV_CPU)
+        return &pool->devices[0];
+    for (i = 1; i < pool->n_devices; i++) {
+        if (strcmp(pool->devices[i].name, s->device) == 0)
+            return &pool->devices[i];
+    }
+    if (pool->n_devices == XI_POOL_DEVICES_MAX)
+        return &pool->devices[XI_POOL_DEVICES_MAX - 1];
+    d = &pool->devices[pool->n_devices++];
+    (void)snprintf(d->name, sizeof(d->name), "%s", s->device);
+    return d;
+}
+
+/* An accelerator runs as many at once as the session with the most lanes on it has. */
+void xi_pool_budget(struct xi_pool *pool, struct xi_device *d)
+{
+    const struct xi_queue *q;
+
+    if (is_processor(pool, d))
+        return;
+    d->budget = 0;
+    for (q = pool->all; q != NULL; q = q->all_next) {
+        if (q->device == d && q->cell != NULL && q->n_run > d->budget)
+            d->budget = q->n_run;
+    }
+}
+
+/* Realtime work may use one core more than there are, and the kernel puts it first; batch work
+ * leaves one alone while somebody could need it at once. */
+static uint32_t budget_of(const struct xi_pool *pool, const struct xi_device *d, unsigned class)
+{
+    if (!is_processor(pool, d))
+        return d->budget;
+    if (class == XI_PRIORITY_REALTIME)
+        return d->budget + 1;
+    if (class == XI_PRIORITY_BATCH && pool->realtime > 0 && d->budget > 1)
+        return d->budget - 1;
+    return d->budget;
+}
+
+uint32_t xi_turn_cost(const struct xi_turn *turn)
+{
+    const struct xi_queue *q = turn->queue;
+    uint32_t most, threads = q->session->options.threads;
+
+    if (turn->kind == XI_TURN_STAGE || !is_processor(q->pool, q->device) || threads <= 1)
+        return 1;
+    most = budget_of(q->pool, q->device, turn->fair.class);
+    return threads < most ? threads : most;
+}
+
+/* ---- who could run ---- */
+
+static struct xi_device *device_of(const struct xi_turn *turn)
+{
+    return turn->kind == XI_TURN_STAGE ? &turn->queue->pool->devices[0] : turn->queue->device;
+}
+
+static void turn_idle(struct xi_turn *turn)
+{
+    xi_fair_idle(&device_of(turn)->fair, &turn->fair);
+}
+
+static void turn_ready(struct xi_turn *turn, const struct xi_request *first)
+{
+    const struct xi_queue *q = turn->queue;
+    uint64_t learned = turn->kind == XI_TURN_STAGE ? q->stage_ns
+                       : q->run_ns != 0            ? q->run_ns
+                                                   : q->session->service_ns;
+
+    xi_fair_ready(&device_of(turn)->fair, &turn->fair,
+                  first->deadline_ns == 0 ? XI_FAIR_NO_DEADLINE : first->deadline_ns,
+                  learned * xi_turn_cost(turn));
+}
+
+static int may_run(const struct xi_queue *q)
+{
+    return (q->mode == XI_QUEUE_OPEN || q->mode == XI_QUEUE_CLOSED) && q->cell != NULL &&
+           !q->cell->gone && q->session->host != NULL && !q->killed;
+}
+
+/* So many are kept ready for the device by their PRE that each lane finds a batch. */
+static int may_prepare(const struct xi_queue *q)
+{
+    return q->prepared < q->lines[XI_STAGE_RUN].max_rows * (q->n_run + 1);
+}
+
+/* What is begun is finished first. */
+static struct xi_request *first_for_stage(const struct xi_queue *q, unsigned class)
+{
+    struct xi_request *post = q->lines[XI_STAGE_POST].lines[class].head;
+
+    if (post != NULL || !may_prepare(q))
+        return post;
+    return q->lines[XI_STAGE_PRE].lines[class].head;
+}
+
+/* NULL: nothing, or its batch still waits for company. */
+static struct xi_request *first_to_run(struct xi_queue *q, unsigned class)
+{
+    struct xi_batcher *b = &q->lines[XI_STAGE_RUN];
+    uint64_t leaves;
+
+    if (b->lines[class].n == 0)
+        return NULL;
+    leaves = xi_batcher_leaves_ns(b, class, q->run_ns);
+    if (leaves != 0 && leaves > xi_now_ns() + EARLY_NS) {
+        if (q->leaves_ns == 0 || leaves < q->leaves_ns)
+            q->leaves_ns = leaves;
+        return NULL;
+    }
+    return b->lines[class].head;
+}
+
+static enum xi_turn_kind kind_of(const struct xi_request *req)
+{
+    return req->stage == XI_STAGE_RUN ? XI_TURN_RUN : XI_TURN_STAGE;
+}
+
+/* The suspect in turn, when nothing else runs in the whole host. */
+static struct xi_request *suspect_of(const struct xi_queue *q)
+{
+    return q->cell->busy_lanes == 0 ? q->suspects.head : NULL;
+}
+
+static struct xi_request *first_of(struct xi_queue *q, enum xi_turn_kind kind, unsigned class)
+{
+    struct xi_request *suspect;
+
+    if (!may_run(q) || q->cell->alone != NULL)
+        return NULL;
+    if (q->cell->suspects > 0) {
+        suspect = suspect_of(q);
+        return suspect != NULL && kind_of(suspect) == kind && suspect->priority == class ? suspect
+                                                                                         : NULL;
+    }
+    if (kind == XI_TURN_STAGE)
+        return q->n_free_stage > 0 ? first_for_stage(q, class) : NULL;
+    return q->n_free_run > 0 ? first_to_run(q, class) : NULL;
+}
+
+/* What was configured last, as far as the host and our memory go. */
+static void set_batching(struct xi_queue *q)
 {
     const struct xi_session *s = q->session;
-    int open = q->mode == XI_QUEUE_OPEN || q->mode == XI_QUEUE_CLOSED;
+    uint32_t rows = s->options.max_batch != 0 && s->options.max_batch < s->max_batch
+                        ? s->options.max_batch
+                        : s->max_batch;
 
-    if (!open || s->host == NULL || q->killed || q->alone || q->n_free == 0)
-        return NULL;
-    if (q->suspects.n == 0)
-        return s->queue_head;
-    return q->n_free == q->n_lanes ? q->suspects.head : NULL;
+    q->lines[XI_STAGE_RUN].max_rows = rows < q->lane_room ? rows : q->lane_room;
+    q->lines[XI_STAGE_RUN].max_delay_ns = (uint64_t)s->options.max_delay_us * 1000u;
 }
 
-static void ring_remove(struct xi_pool *pool, struct xi_queue *q)
+static void show_suspects(struct xi_queue *q)
 {
-    struct xi_queue **head = &pool->ready[q->ready_class];
+    uint32_t shown = may_run(q) ? q->suspects.n : 0, before;
 
-    if (q->ready_next == q) {
-        *head = NULL;
-    } else {
-        q->ready_prev->ready_next = q->ready_next;
-        q->ready_next->ready_prev = q->ready_prev;
-        if (*head == q)
-            *head = q->ready_next;
-    }
-    q->ready_class = -1;
-}
-
-static void ring_append(struct xi_pool *pool, struct xi_queue *q, int class)
-{
-    struct xi_queue *head = pool->ready[class];
-
-    q->ready_class = class;
-    if (head == NULL) {
-        q->ready_prev = q;
-        q->ready_next = q;
-        pool->ready[class] = q;
+    if (q->cell == NULL || shown == q->suspects_shown)
         return;
-    }
-    q->ready_prev = head->ready_prev;
-    q->ready_next = head;
-    head->ready_prev->ready_next = q;
-    head->ready_prev = q;
+    before = q->cell->suspects;
+    q->cell->suspects = before - q->suspects_shown + shown;
+    q->suspects_shown = shown;
+    if ((before == 0) != (q->cell->suspects == 0))
+        xi_cell_update(q->cell);
 }
+
+static void arm_batch_timer(struct xi_pool *pool, uint64_t leaves_ns);
 
 void xi_queue_update(struct xi_queue *q)
 {
-    struct xi_request *next = next_of(q);
-    int class = next == NULL ? -1 : (int)next->priority;
+    unsigned kind, class;
 
-    if (class == q->ready_class)
+    show_suspects(q);
+    set_batching(q);
+    q->leaves_ns = 0;
+    for (kind = 0; kind < XI_TURN_KINDS; kind++) {
+        for (class = 0; class < XI_PRIORITIES; class ++) {
+            struct xi_turn *turn = &q->turns[kind][class];
+            const struct xi_request *first = first_of(q, kind, class);
+
+            if (first == NULL)
+                turn_idle(turn);
+            else
+                turn_ready(turn, first);
+        }
+    }
+    if (q->leaves_ns != 0)
+        arm_batch_timer(q->pool, q->leaves_ns);
+}
+
+void xi_queue_mode(struct xi_queue *q, enum xi_queue_mode mode)
+{
+    int urgent = q->session->options.priority == XI_PRIORITY_REALTIME;
+
+    q->pool->realtime += (uint32_t)(urgent && mode == XI_QUEUE_OPEN && q->mode != XI_QUEUE_OPEN);
+    q->pool->realtime -= (uint32_t)(urgent && mode != XI_QUEUE_OPEN && q->mode == XI_QUEUE_OPEN);
+    q->mode = mode;
+    xi_queue_update(q);
+}
+
+/* ---- batches that wait for company ---- */
+
+static void on_batch_timer(uv_timer_t *timer)
+{
+    struct xi_pool *pool = timer->data;
+    struct xi_queue *q;
+
+    pool->batch_armed_ns = 0;
+    for (q = pool->all; q != NULL; q = q->all_next) {
+        if (q->leaves_ns != 0)
+            xi_queue_update(q);
+    }
+    xi_pool_dispatch(pool);
+    xi_pool_settle(pool);
+}
+
+static void arm_batch_timer(struct xi_pool *pool, uint64_t leaves_ns)
+{
+    uint64_t now = xi_now_ns();
+
+    if (pool->batch_armed_ns != 0 && pool->batch_armed_ns <= leaves_ns)
         return;
-    if (q->ready_class >= 0)
-        ring_remove(q->pool, q);
-    if (class >= 0)
-        ring_append(q->pool, q, class);
+    pool->batch_armed_ns = leaves_ns;
+    (void)uv_timer_start(&pool->batch_timer, on_batch_timer,
+                         leaves_ns > now ? (leaves_ns - now + EARLY_NS) / 1000000u : 0, 0);
 }
 
-void xi_lane_free(struct xi_queue *q, uint32_t index)
-{
-    struct xi_lane *lane = &q->session->lanes[index];
+/* ---- whose turn ---- */
 
-    xi_slot_put(lane->slot);
-    xi_slot_put(lane->state);
-    *lane = (struct xi_lane){0};
-    q->free_lanes[q->n_free++] = index;
-    q->pool->running--;
+/* NULL also when the one in turn needs more cores than are free: they are being gathered. */
+static struct xi_turn *next_turn(const struct xi_pool *pool, const struct xi_device *d)
+{
+    struct xi_turn *turn;
+    unsigned class, classes = 0;
+
+    for (class = 0; class < XI_PRIORITIES; class ++) {
+        if (d->used < budget_of(pool, d, class))
+            classes |= 1u << class;
+    }
+    turn = (struct xi_turn *)(void *)xi_fair_pick(&d->fair, classes);
+    if (turn == NULL || d->used + xi_turn_cost(turn) > budget_of(pool, d, turn->fair.class))
+        return NULL;
+    return turn;
 }
 
-static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, struct xi_request *req)
+/* Drops who is too late. */
+static uint32_t still_in_time(struct xi_request **items, uint32_t n)
 {
-    struct xi_segment *segments[XI_TENSORS_MAX];
-    struct xi_work_item item = {
-        .request = {.id = req->id,
-                    .deadline_ns = req->deadline_ns,
-                    .want = req->want,
-                    .n_parts = req->n_parts,
-                    .n_state = req->n_state,
-                    .flags = xi_sequence_work_flags(req)},
-        .parts = req->parts,
-        .segments = segments,
-    };
-    struct xi_err err;
-    uint32_t i;
+    uint64_t now = xi_now_ns();
+    uint32_t i, kept = 0;
 
-    for (i = 0; i < req->n_parts - req->n_state; i++)
-        segments[i] = req->slot->segment;
-    for (; i < req->n_parts; i++)
-        segments[i] = xi_sequence_slot(req)->segment;
-    return xi_host_submit(q->session->host, q->session->first_lane + lane, XI_WORK_ALL, &item, 1,
-                          &err);
-}
-
-static void take_lane(struct xi_queue *q, struct xi_request *req, uint64_t now)
-{
-    uint32_t index = q->free_lanes[--q->n_free];
-    struct xi_lane *lane = &q->session->lanes[index];
-
-    lane->id = req->id;
-    lane->request = req;
-    lane->slot = req->slot;
-    if (lane->slot != NULL)
-        xi_slot_get(lane->slot);
-    lane->state = xi_sequence_slot(req);
-    if (lane->state != NULL)
-        xi_slot_get(lane->state);
-    lane->started_ns = now;
-    lane->kill_at_ns = now + xi_watchdog_allowance_ns(q);
-    req->lane = index;
-    q->pool->running++;
+    for (i = 0; i < n; i++) {
+        if (items[i]->deadline_ns != 0 && items[i]->deadline_ns <= now)
+            xi_request_refuse(items[i], XI_ETIMEOUT);
+        else
+            items[kept++] = items[i];
+    }
+    return kept;
 }
 
 /* Never calls done. */
-static void start(struct xi_queue *q, struct xi_request *req)
+static void take_turn(struct xi_turn *turn)
 {
-    uint64_t now = xi_now_ns();
-    int suspect = req->state == XI_REQ_SUSPECT;
-    enum xi_rc rc;
+    XI_UNINIT struct xi_request *items[XI_BATCH_MAX];
+    struct xi_queue *q = turn->queue;
+    uint32_t n = 1;
 
-    if (req->deadline_ns != 0 && req->deadline_ns <= now) {
-        xi_request_refuse(req, XI_ETIMEOUT);
-        return;
-    }
-    take_lane(q, req, now);
-    rc = send_work(q, req->lane, req);
-    if (rc != XI_OK) {
-        xi_lane_free(q, req->lane);
-        if (rc == XI_EHOST)
-            q->killed = 1; /* it is ending: EXITED comes, the request waits for the next host */
-        else
-            xi_request_refuse(req, rc);
-        return;
-    }
-    q->alone = suspect;
-    xi_request_move(req, XI_REQ_RUNNING);
-    req->timing.dispatched = now;
-    if (req->attempts++ > 0)
-        q->pool->stats.retried++;
-    q->pool->stats.dispatched++;
-    xi_watchdog_need(q->pool);
+    if (q->cell->suspects > 0)
+        items[0] = suspect_of(q);
+    else if (turn->kind == XI_TURN_STAGE)
+        items[0] = first_for_stage(q, turn->fair.class);
+    else
+        n = xi_batcher_form(&q->lines[XI_STAGE_RUN], turn->fair.class, items);
+    n = still_in_time(items, n);
+    if (n > 0)
+        xi_lane_start(q, turn, items, n);
+    xi_queue_update(q);
 }
 
 void xi_pool_dispatch(struct xi_pool *pool)
 {
-    int class = 0;
-
-    while (class < XI_PRIORITIES && pool->running < pool->config.cores) {
-        struct xi_queue *q = pool->ready[class];
-
-        if (q == NULL) {
-            class ++;
-            continue;
-        }
-        ring_remove(pool, q); /* so that it comes back at the end: everybody's turn */
-        start(q, next_of(q));
-        xi_queue_update(q);
-        class = 0; /* its next one may be of another class */
-    }
-}
-
-static void learn(struct xi_session *s, const struct xi_done *done)
-{
-    uint64_t took = done->pre_ns + done->device_ns + done->post_ns;
-
-    s->stats.device_ns += done->device_ns;
-    s->stats.copied_bytes += done->copied_bytes;
-    if (done->code != XI_OK)
-        return;
-    xi_hist_add(&s->stats.device, done->device_ns / 1000u);
-    /* Exponentially weighted, one eighth for the newest; a host cannot push it past an hour. */
-    if (took > 3600ull * 1000000000ull)
-        took = 3600ull * 1000000000ull;
-    s->service_ns = s->service_ns - s->service_ns / 8 + took / 8;
-}
-
-static void answer(struct xi_request *req, struct xi_reply *reply)
-{
-    const struct xi_done *done = &reply->done;
-    enum xi_rc rc = (enum xi_rc)done->code;
-    struct xi_err err;
+    struct xi_turn *turn;
     uint32_t i;
 
-    if (rc == XI_OK) {
-        rc = xi_sequence_commit(req, reply, &err);
-        if (rc != XI_OK) {
-            xi_reply_release(reply);
-            xi_request_finish(req, rc, NULL, &err);
-            return;
-        }
-        if (req->cache == XI_CACHE_MISS)
-            xi_cache_put(req->session->cache, &req->cache_key, reply);
-        for (i = 0; i < done->n_parts; i++)
-            req->session->stats.output_bytes += reply->parts[i].mem.bytes;
-        xi_request_finish(req, XI_OK, reply, NULL);
-        return;
+    for (i = 0; i < pool->n_devices; i++) {
+        while ((turn = next_turn(pool, &pool->devices[i])) != NULL)
+            take_turn(turn);
     }
-    if (!xi_rc_known(done->code))
-        rc = XI_EENGINE;
-    (void)xi_fail(&err, rc, "%.*s", (int)sizeof(done->text), done->text);
-    if (done->hint[0] != '\0')
-        (void)xi_hint(&err, "%.*s", (int)sizeof(done->hint), done->hint);
-    xi_reply_release(reply);
-    xi_request_finish(req, rc, NULL, &err);
-}
-
-/* A completion for work that this lane was not given: the link checked its form, not its sense. */
-static void lied(struct xi_session *s, struct xi_reply *reply)
-{
-    xi_reply_release(reply);
-    s->queue->killed = 1;
-    xi_queue_update(s->queue);
-    xi_host_stop(s->host, 0, "answered a request that it was not given");
-}
-
-void xi_pool_completed(struct xi_session *s, uint32_t index, struct xi_reply *reply)
-{
-    struct xi_queue *q = s->queue;
-    struct xi_pool *pool = q->pool;
-    struct xi_lane *lane = index < q->n_lanes ? &s->lanes[index] : NULL;
-    struct xi_request *req;
-
-    if (lane == NULL || lane->id == 0 || lane->id != reply->done.id) {
-        lied(s, reply);
-        return;
-    }
-    if ((reply->done.flags & XI_DONE_FINAL) == 0) {
-        xi_reply_release(reply); /* nobody asked for provisional answers */
-        return;
-    }
-    req = lane->request;
-    xi_lane_free(q, index);
-    q->alone = 0;
-    q->answered += req != NULL;
-    pool->stats.completed++;
-    learn(s, &reply->done);
-    if (req != NULL)
-        xi_request_move(req, XI_REQ_LEAVING);
-    xi_queue_update(q);
-    xi_pool_dispatch(pool); /* the lane first, then the words */
-    if (req == NULL)
-        xi_reply_release(reply);
-    else
-        answer(req, reply);
-    xi_pool_settle(pool);
 }

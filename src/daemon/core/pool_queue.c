@@ -29,53 +29,30 @@ static void list_remove(struct xi_request_list *list, struct xi_request *req)
     list->n--;
 }
 
-/* Links req behind `after` (NULL: at the front) in its session's queue. */
-static void queue_link(struct xi_session *s, struct xi_request *req, struct xi_request *after)
+static void list_prepend(struct xi_request_list *list, struct xi_request *req)
 {
-    req->prev = after;
-    req->next = after != NULL ? after->next : s->queue_head;
-    if (req->next != NULL)
-        req->next->prev = req;
-    else
-        s->queue_tail = req;
-    if (after != NULL)
-        after->next = req;
-    else
-        s->queue_head = req;
-    s->queued++;
-}
-
-static void queue_insert(struct xi_queue *q, struct xi_request *req)
-{
-    struct xi_request *after = NULL;
-    int class;
-
-    for (class = (int)req->priority; class >= 0 && after == NULL; class --)
-        after = q->class_tail[class];
-    queue_link(q->session, req, after);
-    q->class_tail[req->priority] = req;
-}
-
-static void queue_remove(struct xi_queue *q, struct xi_request *req)
-{
-    struct xi_session *s = q->session;
-
-    if (q->class_tail[req->priority] == req) {
-        int more = req->prev != NULL && req->prev->priority == req->priority;
-
-        q->class_tail[req->priority] = more ? req->prev : NULL;
-    }
-    if (req->prev != NULL)
-        req->prev->next = req->next;
-    else
-        s->queue_head = req->next;
-    if (req->next != NULL)
-        req->next->prev = req->prev;
-    else
-        s->queue_tail = req->prev;
     req->prev = NULL;
-    req->next = NULL;
-    s->queued--;
+    req->next = list->head;
+    if (list->head != NULL)
+        list->head->prev = req;
+    else
+        list->tail = req;
+    list->head = req;
+    list->n++;
+}
+
+/* Waiting and running ones are counted for the session and for its tenant. */
+static void count(struct xi_session *s, enum xi_request_state state, uint32_t by)
+{
+    if (state == XI_REQ_QUEUED) {
+        s->queued += by;
+        if (s->owner != NULL)
+            s->owner->queued += by;
+    } else if (state == XI_REQ_RUNNING) {
+        s->running += by;
+        if (s->owner != NULL)
+            s->owner->running += by;
+    }
 }
 
 static struct xi_request_list *list_of(struct xi_queue *q, enum xi_request_state state)
@@ -109,36 +86,53 @@ static void take_off(struct xi_queue *q, struct xi_request *req)
     struct xi_request_list *list = list_of(q, req->state);
 
     if (req->state == XI_REQ_QUEUED)
-        queue_remove(q, req);
+        xi_batcher_remove(&q->lines[req->stage], req);
     else if (list != NULL)
         list_remove(list, req);
     if (req->state == XI_REQ_CHECKING)
         xi_check_drop(req);
-    if (req->state == XI_REQ_RUNNING)
-        q->session->running--;
+    count(q->session, req->state, (uint32_t)-1);
+}
+
+static void put_on(struct xi_queue *q, struct xi_request *req)
+{
+    struct xi_request_list *list = list_of(q, req->state);
+
+    if (req->state == XI_REQ_QUEUED)
+        xi_batcher_add(&q->lines[req->stage], req, xi_now_ns());
+    else if (req->state == XI_REQ_SUSPECT && req->prepared)
+        list_prepend(list, req); /* halfway: it goes on before the next one is tried */
+    else if (list != NULL)
+        list_append(list, req);
+    count(q->session, req->state, 1);
+}
+
+/* What the host made of it is of no use any more. While it runs its lane knows what to do. */
+static void unprepare(struct xi_queue *q, struct xi_request *req)
+{
+    req->prepared = 0;
+    q->prepared--;
+    if (waits(req->state))
+        xi_pool_forget(q, req->id);
 }
 
 void xi_request_move(struct xi_request *req, enum xi_request_state to)
 {
     struct xi_queue *q = req->session->queue;
-    struct xi_request_list *list = list_of(q, to);
 
     if (req->state == XI_REQ_NEW && to != XI_REQ_FINISHED)
         q->pool->in_flight++;
     if (req->state != XI_REQ_NEW && to == XI_REQ_FINISHED)
         q->pool->in_flight--;
+    if (req->prepared && (to == XI_REQ_LEAVING || to == XI_REQ_FINISHED))
+        unprepare(q, req);
     take_off(q, req);
     req->state = to;
-    if (to == XI_REQ_QUEUED)
-        queue_insert(q, req);
-    else if (list != NULL)
-        list_append(list, req);
-    if (to == XI_REQ_RUNNING)
-        q->session->running++;
+    put_on(q, req);
     if (!waits(to))
-        xi_deadlines_remove(&q->pool->deadlines, req);
-    else if (req->deadline_ns != 0 && req->deadline_index == 0)
-        xi_deadlines_add(&q->pool->deadlines, req);
+        xi_deadlines_remove(q->pool, req);
+    else if (req->deadline_ns != 0 && !req->timed)
+        xi_deadlines_add(q->pool, req);
 }
 
 void xi_request_refuse(struct xi_request *req, enum xi_rc rc)
@@ -239,6 +233,9 @@ void xi_request_finish(struct xi_request *req, enum xi_rc rc, struct xi_reply *r
     xi_request_move(req, XI_REQ_FINISHED);
     req->timing.completed = xi_now_ns();
     account(&s->stats, req, rc);
+    if (s->owner != NULL && rc == XI_OK)
+        s->owner->completed++;
+    xi_note_end(q, req, rc);
     if (req->sequence != NULL)
         go_on(q->pool, xi_sequence_leave(req, rc, req->timing.completed / 1000000u));
     /* From here on the request may be reused or freed. */

@@ -26,6 +26,10 @@ enum xi_request_state {
     XI_REQ_FINISHED  /* `done` was called */
 };
 
+/* What is asked of the host next. A file for a session with stages goes PRE, RUN, POST; everything
+ * else is one RUN. */
+enum xi_stage { XI_STAGE_RUN = 0, XI_STAGE_PRE, XI_STAGE_POST };
+
 enum xi_priority { XI_PRIORITY_REALTIME = 0, XI_PRIORITY_NORMAL = 1, XI_PRIORITY_BATCH = 2 };
 
 struct xi_request_timing { /* CLOCK_MONOTONIC ns, 0: not reached */
@@ -70,10 +74,14 @@ struct xi_request {
     unsigned retry_after_s; /* for 429 and 503, set before done */
 
     /* the pool's own */
-    uint32_t lane;           /* while RUNNING */
-    uint32_t deadline_index; /* in the heap of deadlines, + 1; 0: not there */
-    enum xi_rc verdict;      /* while LEAVING */
-    struct xi_check *check;  /* while CHECKING */
+    enum xi_stage stage;
+    int prepared;       /* PRE was answered: the host keeps what it made */
+    uint32_t lane;      /* while RUNNING */
+    enum xi_rc verdict; /* while LEAVING */
+    /* the heap of deadlines; timed: it is in there */
+    int timed;
+    struct xi_request *later, *peer, *before; /* first child, next sibling, parent or sibling */
+    struct xi_check *check;                   /* while CHECKING */
 };
 
 /* The one way out: takes the request off its list, accounts it, calls done, then puts the slot

@@ -71,6 +71,9 @@ static void pick(struct xi_entry *e, uint32_t at)
                    engine_of(e)->probe.version);
     (void)snprintf(s->device, sizeof(s->device), "%s", device->id);
     s->device_kind = device->kind;
+    s->stage_lanes = device->kind == XI_DEV_CPU ? 0 : e->m->config.cores;
+    if (s->stage_lanes > 2 * s->lane_count)
+        s->stage_lanes = 2 * s->lane_count; /* what is before and behind one run at a time */
     s->isolation = xi_group_preview(e->m, s->tenant, s->options.isolation, e->choices[at].engine,
                                     e->choices[at].device, s->isolation_reason);
 }
@@ -217,6 +220,8 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *m,
     s->draws = m->draws != 0;
     s->memory_bytes = memory_bytes;
     s->peak_bytes = m->peak_bytes;
+    s->max_batch = m->max_batch == 0 ? 1 : m->max_batch;
+    s->staged = m->staged != 0 && s->stage_lanes > 0;
     s->load_us = m->load_us;
     s->warm_us = m->warm_us;
     s->golden_us = m->golden_us;
@@ -375,13 +380,24 @@ static void do_spawn(struct xi_entry *e)
     claim(e);
 }
 
+static uint32_t asked_batch(const struct xi_session *s)
+{
+    int model = xi_record_find_model(s->record, "main");
+    uint32_t batch = s->options.max_batch;
+
+    if (batch == 0 && model >= 0)
+        batch = s->record->models[model].max_batch;
+    return batch == 0 ? 1 : batch;
+}
+
 static void do_send_load(struct xi_entry *e)
 {
     const struct xi_session *s = &e->s;
     struct xi_msg_load load = {.session = s->number,
                                .lane_count = s->lane_count,
                                .threads = s->options.threads,
-                               .max_batch = 1,
+                               .stage_lanes = s->stage_lanes,
+                               .max_batch = asked_batch(s),
                                .run_golden = (uint32_t)s->options.golden};
     struct xi_err err;
 

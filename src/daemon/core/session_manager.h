@@ -122,7 +122,6 @@ struct xi_session {
     int desired;             /* its row is in the store */
     char skipped[512];       /* variants that were tried and why they did not do */
 
-    struct xi_request *queue_head, *queue_tail;
     uint32_t queued, running;
     struct xi_session_stats stats;
     struct xi_rate rate; /* of stats.ok and stats.device_ns */

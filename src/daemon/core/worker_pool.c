@@ -19,17 +19,24 @@ struct xi_pool *xi_pool_new(uv_loop_t *loop, const struct xi_pool_config *config
         pool->config.cores = 1;
     (void)uv_timer_init(loop, &pool->deadline_timer);
     (void)uv_timer_init(loop, &pool->watchdog_timer);
+    (void)uv_timer_init(loop, &pool->batch_timer);
     pool->deadline_timer.data = pool;
     pool->watchdog_timer.data = pool;
-    pool->open_handles = 2;
+    pool->batch_timer.data = pool;
+    pool->open_handles = 3;
+    pool->key_seed = xi_now_ns() ^ (uint64_t)(uintptr_t)pool;
+    xi_pool_devices_init(pool);
     return pool;
 }
 
 void xi_pool_release(struct xi_pool *pool)
 {
+    uint32_t i;
+
     if (!pool->freed || pool->open_handles > 0 || pool->checks > 0)
         return;
-    free(pool->deadlines.heap);
+    for (i = 0; i <= XI_TENANTS_MAX; i++)
+        free(pool->accounts[i]);
     free(pool);
 }
 
@@ -49,6 +56,7 @@ void xi_pool_free(struct xi_pool *pool)
     pool->freed = 1;
     uv_close((uv_handle_t *)&pool->deadline_timer, on_closed);
     uv_close((uv_handle_t *)&pool->watchdog_timer, on_closed);
+    uv_close((uv_handle_t *)&pool->batch_timer, on_closed);
 }
 
 void xi_pool_set_hooks(struct xi_pool *pool, const struct xi_pool_hooks *hooks)
@@ -68,35 +76,69 @@ uint32_t xi_pool_in_flight(const struct xi_pool *pool)
 
 /* ---- what the manager says ---- */
 
-enum xi_rc xi_pool_attach(struct xi_pool *pool, struct xi_session *s, struct xi_err *err)
+/* What its tenant was given on each device, shared by the tenant's sessions. */
+static struct xi_fair_account *accounts_of(struct xi_pool *pool, const struct xi_session *s)
 {
-    struct xi_queue *q = calloc(1, sizeof(*q));
-    uint32_t lanes = s->lane_count;
-    enum xi_rc rc;
+    struct xi_fair_account **a =
+        &pool->accounts[s->owner == NULL ? XI_TENANTS_MAX : s->owner->index];
+    uint32_t i;
 
-    s->lanes = calloc(lanes, sizeof(*s->lanes));
-    if (q == NULL || s->lanes == NULL) {
-        rc = xi_fail(err, XI_ENOMEM, "no memory for a session of %u lanes", lanes);
-        goto out;
-    }
-    rc = xi_deadlines_reserve(&pool->deadlines, pool->config.queue_limit + lanes, err);
-    if (rc != XI_OK)
-        goto out;
-    q->pool = pool;
-    q->session = s;
-    q->ready_class = -1;
-    q->n_lanes = lanes;
+    if (*a == NULL)
+        *a = calloc(XI_POOL_DEVICES_MAX, sizeof(**a));
+    for (i = 0; *a != NULL && s->owner != NULL && i < XI_POOL_DEVICES_MAX; i++)
+        (*a)[i].weight = &s->owner->limits.weight;
+    return *a;
+}
+
+static void link_queue(struct xi_pool *pool, struct xi_queue *q)
+{
     q->all_next = pool->all;
     if (pool->all != NULL)
         pool->all->all_prev = q;
     pool->all = q;
+}
+
+static void init_turns(struct xi_queue *q, struct xi_fair_account *accounts)
+{
+    unsigned kind, class;
+
+    for (kind = 0; kind < XI_TURN_KINDS; kind++) {
+        for (class = 0; class < XI_PRIORITIES; class ++) {
+            struct xi_turn *turn = &q->turns[kind][class];
+
+            turn->queue = q;
+            turn->kind = kind;
+            turn->fair.class = class;
+            turn->fair.account = accounts;
+        }
+    }
+}
+
+/* Lanes for runs, and at most one a core for stages. */
+enum xi_rc xi_pool_attach(struct xi_pool *pool, struct xi_session *s, struct xi_err *err)
+{
+    struct xi_queue *q = calloc(1, sizeof(*q));
+    struct xi_fair_account *accounts = accounts_of(pool, s);
+
+    XI_ASSERT(s->lane_count >= 1 && s->lane_count <= XI_LANES_MAX);
+    uint32_t stages = pool->config.cores < XI_LANES_MAX ? pool->config.cores : XI_LANES_MAX;
+
+    s->lanes = calloc(s->lane_count + stages, sizeof(*s->lanes));
+    if (q == NULL || s->lanes == NULL || accounts == NULL) {
+        free(q);
+        free(s->lanes);
+        s->lanes = NULL;
+        return xi_fail(err, XI_ENOMEM, "no memory for a session of %u lanes", s->lane_count);
+    }
+    q->pool = pool;
+    q->session = s;
+    q->device = &pool->devices[0];
+    q->n_run = s->lane_count;
+    q->max_lanes = s->lane_count + stages;
+    init_turns(q, accounts);
+    link_queue(pool, q);
     s->queue = q;
     return XI_OK;
-out:
-    free(q);
-    free(s->lanes);
-    s->lanes = NULL;
-    return rc;
 }
 
 void xi_pool_detach(struct xi_session *s)
@@ -105,19 +147,21 @@ void xi_pool_detach(struct xi_session *s)
 
     if (q == NULL)
         return;
-    XI_ASSERT(!xi_pool_busy(s) && q->ready_class < 0);
+    XI_ASSERT(!xi_pool_busy(s));
     xi_sequences_free(s);
     xi_cache_free(s->cache);
     s->cache = NULL;
-    q->pool->deadlines.cap -= q->pool->config.queue_limit + q->n_lanes;
+    xi_queue_mode(q, XI_QUEUE_FAILED);
+    xi_cell_leave(q);
     if (q->all_prev != NULL)
         q->all_prev->all_next = q->all_next;
     else
         q->pool->all = q->all_next;
     if (q->all_next != NULL)
         q->all_next->all_prev = q->all_prev;
-    free(q);
+    free(s->lanes[0].items); /* one block for all of them */
     free(s->lanes);
+    free(q);
     s->queue = NULL;
     s->lanes = NULL;
 }
@@ -131,42 +175,94 @@ int xi_pool_busy(const struct xi_session *s)
 
 void xi_pool_hold(struct xi_session *s)
 {
-    s->queue->mode = XI_QUEUE_HELD;
-    xi_queue_update(s->queue);
+    xi_queue_mode(s->queue, XI_QUEUE_HELD);
+}
+
+/* Another host, or another variant, may take its requests in other steps. */
+static void restage_all(struct xi_queue *q)
+{
+    struct xi_request *req, *next;
+    unsigned stage, class;
+
+    for (stage = 0; stage < 3; stage++) {
+        for (class = 0; class < XI_PRIORITIES; class ++) {
+            for (req = q->lines[stage].lines[class].head; req != NULL; req = next) {
+                uint64_t since = req->since_ns;
+
+                next = req->next;
+                xi_batcher_remove(&q->lines[stage], req);
+                xi_request_restage(req);
+                xi_batcher_add(&q->lines[req->stage], req, since);
+            }
+        }
+    }
+    for (req = q->suspects.head; req != NULL; req = req->next)
+        xi_request_restage(req);
 }
 
 void xi_pool_open(struct xi_session *s)
 {
     struct xi_queue *q = s->queue;
     uint32_t i;
+    unsigned class;
 
-    q->n_free = 0;
-    for (i = q->n_lanes; i-- > 0;)
-        q->free_lanes[q->n_free++] = i;
+    for (i = 0; i < q->n_run + q->n_stage; i++) {
+        if (s->lanes[i].left > 0)
+            xi_lane_release(q, i);
+    }
+    q->n_stage = s->staged ? s->stage_lanes : 0;
+    if (q->n_stage > q->max_lanes - q->n_run)
+        q->n_stage = q->max_lanes - q->n_run;
+    xi_lanes_reserve(q);
+    q->n_free_run = 0;
+    q->n_free_stage = 0;
+    for (i = q->n_run; i-- > 0;)
+        q->free_run[q->n_free_run++] = i;
+    for (i = q->n_stage; i-- > 0;)
+        q->free_stage[q->n_free_stage++] = q->n_run + i;
     xi_cache_clear(s->cache); /* it may be another variant now */
     q->killed = 0;
-    q->mode = XI_QUEUE_OPEN;
-    xi_queue_update(q);
+    q->device = xi_pool_device(q->pool, s);
+    for (class = 0; class < XI_PRIORITIES; class ++) /* nothing of it is ready or runs now */
+        q->turns[XI_TURN_RUN][class].fair.account =
+            q->turns[XI_TURN_STAGE][class].fair.account + (q->device - q->pool->devices);
+    restage_all(q);
+    xi_cell_join(q);
+    xi_queue_mode(q, XI_QUEUE_OPEN);
+    xi_pool_budget(q->pool, q->device);
     xi_pool_dispatch(q->pool);
     xi_pool_settle(q->pool);
 }
 
 void xi_pool_close(struct xi_session *s)
 {
-    s->queue->mode = XI_QUEUE_CLOSED;
-    xi_queue_update(s->queue);
+    xi_queue_mode(s->queue, XI_QUEUE_CLOSED);
 }
 
-static struct xi_request *any_of(struct xi_session *s)
+static struct xi_request *any_waiting(const struct xi_queue *q)
 {
-    struct xi_queue *q = s->queue;
+    unsigned stage, class;
+
+    for (stage = 0; stage < 3; stage++) {
+        for (class = 0; class < XI_PRIORITIES; class ++) {
+            if (q->lines[stage].lines[class].head != NULL)
+                return q->lines[stage].lines[class].head;
+        }
+    }
+    return NULL;
+}
+
+static struct xi_request *any_of(const struct xi_queue *q)
+{
+    struct xi_request *waiting;
 
     if (q->running.head != NULL)
         return q->running.head;
     if (q->suspects.head != NULL)
         return q->suspects.head;
-    if (s->queue_head != NULL)
-        return s->queue_head;
+    waiting = any_waiting(q);
+    if (waiting != NULL)
+        return waiting;
     return q->ordered.head != NULL ? q->ordered.head : q->checking.head;
 }
 
@@ -175,13 +271,11 @@ void xi_pool_fail(struct xi_session *s, const struct xi_err *why, unsigned retry
     struct xi_queue *q = s->queue;
     struct xi_request *req;
 
-    q->mode = XI_QUEUE_FAILED;
     q->refusal = *why;
     q->refusal_retry_s = retry_after_s;
-    xi_queue_update(q);
-    while ((req = any_of(s)) != NULL) {
-        if (req->state == XI_REQ_RUNNING)
-            s->lanes[req->lane].request = NULL;
+    xi_queue_mode(q, XI_QUEUE_FAILED);
+    while ((req = any_of(q)) != NULL) {
+        xi_lane_orphan(q, req);
         req->retry_after_s = retry_after_s;
         xi_request_finish(req, why->rc, NULL, why);
     }
@@ -189,95 +283,6 @@ void xi_pool_fail(struct xi_session *s, const struct xi_err *why, unsigned retry
 }
 
 /* ---- submit and cancel ---- */
-
-/* About how long until the queue has room again: what is ahead, over what runs at once. */
-static unsigned retry_after(const struct xi_session *s)
-{
-    uint64_t lanes = s->lane_count == 0 ? 1 : s->lane_count;
-    uint64_t seconds = (uint64_t)s->queued * s->service_ns / lanes / 1000000000u + 1;
-
-    return seconds > 30 ? 30 : (unsigned)seconds;
-}
-
-static enum xi_rc admit(struct xi_queue *q, struct xi_request *req, struct xi_err *err)
-{
-    struct xi_session *s = q->session;
-
-    if (q->pool->draining) {
-        req->retry_after_s = 1;
-        return xi_fail(err, XI_EDRAIN, "the daemon is shutting down");
-    }
-    if (q->mode == XI_QUEUE_CLOSED)
-        return xi_fail(err, XI_EGONE, "session %s is being unloaded", s->id);
-    if (q->mode == XI_QUEUE_FAILED) {
-        req->retry_after_s = q->refusal_retry_s;
-        if (err != NULL)
-            *err = q->refusal;
-        return q->refusal.rc;
-    }
-    if (s->queued + q->checking.n + q->ordered.n >= q->pool->config.queue_limit) {
-        req->retry_after_s = retry_after(s);
-        return xi_fail(err, XI_EAGAIN, "%u requests wait for %s already, %u may",
-                       s->queued + q->checking.n + q->ordered.n, s->name,
-                       q->pool->config.queue_limit);
-    }
-    if (req->deadline_ns != 0 && req->deadline_ns <= xi_now_ns())
-        return xi_fail(err, XI_ETIMEOUT, "its deadline passed before it was complete");
-    return XI_OK;
-}
-
-static enum xi_rc check_part(const struct xi_session *s, const struct xi_request *req,
-                             const struct xi_part *part, struct xi_err *err)
-{
-    struct xi_tensor tensor;
-
-    if (req->slot == NULL || part->mem.segment != req->slot->segment->id ||
-        part->mem.offset < req->slot->offset || part->mem.bytes > req->slot->bytes ||
-        part->mem.offset - req->slot->offset > req->slot->bytes - part->mem.bytes)
-        return xi_fail(err, XI_EINTERNAL, "an input lies outside its slot");
-    if (s->signature.n_inputs == 0)
-        return XI_OK; /* not READY yet: the host checks again anyway */
-    if (part->kind == XI_PART_BYTES) {
-        if (s->has_flow)
-            return XI_OK;
-        (void)xi_fail(err, XI_ETENSOR, "%s takes tensors, not a file: it has no flow", s->name);
-        return xi_hint(err, "send its %u input tensor%s", s->signature.n_inputs,
-                       s->signature.n_inputs == 1 ? "" : "s");
-    }
-    if (part->kind != XI_PART_TENSOR || part->index >= s->signature.n_inputs)
-        return xi_fail(err, XI_ETENSOR, "input %u where %s has %u", part->index, s->name,
-                       s->signature.n_inputs);
-    tensor = xi_part_tensor(part, req->slot->segment->map.base);
-    return xi_port_check(&s->signature.inputs[part->index], &tensor, err);
-}
-
-/* Every part fits, and tensors are given once each and all of them. */
-static enum xi_rc check_inputs(const struct xi_session *s, const struct xi_request *req,
-                               struct xi_err *err)
-{
-    uint64_t seen = 0, bit;
-    uint32_t i;
-    enum xi_rc rc;
-
-    if (req->n_parts == 0 || req->n_parts > XI_TENSORS_MAX)
-        return xi_fail(err, XI_ETENSOR, "%u inputs, 1 to %d may be", req->n_parts, XI_TENSORS_MAX);
-    for (i = 0; i < req->n_parts; i++) {
-        rc = check_part(s, req, &req->parts[i], err);
-        if (rc != XI_OK)
-            return rc;
-        if (req->parts[i].kind == XI_PART_BYTES)
-            return XI_OK;
-        bit = 1ull << (req->parts[i].index % 64);
-        if (seen & bit)
-            return xi_fail(err, XI_ETENSOR, "input %u is given twice", req->parts[i].index);
-        seen |= bit;
-    }
-    for (i = 0; i < s->signature.n_inputs && i < 64; i++) {
-        if ((seen & (1ull << i)) == 0)
-            return xi_fail(err, XI_ETENSOR, "input \"%s\" is missing", s->signature.inputs[i].name);
-    }
-    return XI_OK;
-}
 
 void xi_pool_enqueue(struct xi_queue *q, struct xi_request *req)
 {
@@ -308,12 +313,11 @@ void xi_pool_submit(struct xi_pool *pool, struct xi_request *req)
     uint32_t i;
 
     XI_ASSERT(req->state == XI_REQ_NEW && q->pool == pool);
-    if (req->priority > XI_PRIORITY_BATCH)
-        req->priority = XI_PRIORITY_BATCH;
-    rc = admit(q, req, &err);
-    if (rc == XI_OK)
-        rc = check_inputs(q->session, req, &err);
+    if (req->session->owner != NULL)
+        req->session->owner->requests++;
+    rc = xi_pool_admit(q, req, &err);
     if (rc != XI_OK) {
+        xi_note_refused(q, req, &err);
         xi_request_finish(req, rc, NULL, &err);
         return;
     }
@@ -335,8 +339,7 @@ void xi_pool_cancel(struct xi_pool *pool, struct xi_request *req)
     if (req->state == XI_REQ_FINISHED)
         return;
     q = req->session->queue;
-    if (req->state == XI_REQ_RUNNING)
-        q->session->lanes[req->lane].request = NULL;
+    xi_lane_orphan(q, req);
     xi_session_get(q->session); /* finish may put the last reference */
     (void)xi_fail(&err, XI_ECANCELLED, "the client went away");
     xi_request_finish(req, XI_ECANCELLED, NULL, &err);
@@ -357,7 +360,7 @@ void xi_pool_stats(const struct xi_pool *pool, struct xi_pool_stats *ret)
     for (q = pool->all; q != NULL; q = q->all_next) {
         ret->queued += q->session->queued + q->checking.n + q->ordered.n;
         ret->suspects += q->suspects.n;
-        ret->lanes += q->n_lanes;
+        ret->lanes += q->n_run + q->n_stage;
     }
     ret->running = pool->running;
     ret->cores_budget = pool->config.cores;

@@ -1,10 +1,13 @@
-/* worker_pool.h: queues, lanes, dispatch, deadlines, watchdog, suspects. Loop thread.
+/* worker_pool.h: queues, batches, lanes, devices, deadlines, watchdog, suspects. Loop thread.
  *
  * A request waits in its session's bounded queue until a lane of its session's host is free and
- * the core budget allows; it is then one work record in that lane's ring. When a host dies each
- * request that was running is a suspect: retried alone, one at a time, in the fresh host, while
- * the queue waits behind; a request that ends its host while alone is answered with its incident
- * id and its input's fingerprint is refused from then on (expires). */
+ * it is the session's turn on its device (fair.h): the processor has a budget of cores that all
+ * sessions share, an accelerator has lanes. What waits then and looks alike shares the run
+ * (batcher.h): one work record in that lane's ring, one completion a request. On accelerators a
+ * file goes through PRE and POST on the processor beside it. When a host dies each request that was
+ * running is a suspect: retried alone, one at a time, in the fresh host, while the queue waits
+ * behind; a request that ends its host while alone is answered with its incident id and its
+ * input's fingerprint is refused from then on (expires). */
 #ifndef XI_DAEMON_CORE_WORKER_POOL_H
 #define XI_DAEMON_CORE_WORKER_POOL_H
 
@@ -14,7 +17,7 @@
 struct xi_pool;
 
 struct xi_pool_config {
-    uint32_t cores;           /* lanes that run at once, of all sessions together */
+    uint32_t cores;           /* that run at once, of all sessions together */
     uint32_t queue_limit;     /* requests that wait, per session */
     uint32_t watchdog_min_ms; /* no request is given less */
     struct xi_why *why;       /* may be NULL */
@@ -44,6 +47,8 @@ void xi_pool_cancel(struct xi_pool *pool, struct xi_request *req);
 struct xi_pool_stats {
     uint32_t queued, running, suspects, lanes, cores_budget;
     uint64_t dispatched, completed, retried, incidents, watchdog_kills, poison_refused;
+    uint64_t batches; /* records that went to lanes to be run: dispatched requests shared them */
+    uint64_t refused_early; /* they could not have made their deadline */
 };
 void xi_pool_stats(const struct xi_pool *pool, struct xi_pool_stats *ret);
 

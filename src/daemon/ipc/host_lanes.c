@@ -250,7 +250,7 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_wor
         xi_host_broke(host, "a lane's index makes no sense");
     if (rc != XI_OK)
         return xi_fail(err, rc == XI_EAGAIN ? rc : XI_EHOST, "lane does not take work");
-    for (uint32_t i = 0; i < n_items; i++)
+    for (uint32_t i = 0; i < n_items && op != XI_WORK_FORGET; i++) /* that is not answered */
         lane->in_flight[lane->n_in_flight++] = (struct xi_in_flight){.id = items[i].request.id};
     if (xi_ring_must_wake(&lane->submit))
         xi_wake_signal(lane->submit_fd);
