@@ -37,6 +37,11 @@ static void build_head(struct xi_exchange *x, int status, const char *type, uint
     xi_http1_answer(&x->head, status, type, length, xi_conn_keeps(x->conn));
     xi_str_puts(&x->head, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
     xi_answer_cors(x);
+    if (x->request != 0) {
+        xi_str_puts(&x->head, "Xinfer-Request: ");
+        xi_str_uint(&x->head, x->request, 1);
+        xi_str_puts(&x->head, "\r\n");
+    }
     xi_str_add(&x->head, xi_str_text(&x->extra), x->extra.len);
     xi_str_puts(&x->head, "\r\n");
 }
@@ -122,13 +127,13 @@ void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err)
 {
     if (x->streaming) { /* the status is long out: the problem is the last event */
         xi_str_clear(&x->body);
-        xi_problem_json(&x->body, err);
+        xi_problem_json(&x->body, err, x->request);
         xi_events_send(x, "problem", xi_str_text(&x->body));
         xi_events_end(x);
         return;
     }
     xi_str_fini(&x->body);
-    xi_problem_json(&x->body, err);
+    xi_problem_json(&x->body, err, x->request);
     if (err->rc == XI_EGONE && x->param[0] != '\0')
         add_successor(x);
     xi_problem_headers(&x->extra, err->rc, x->retry_after_s);

@@ -17,7 +17,7 @@ void xi_describe_error(struct xi_str *s, const struct xi_err *err)
     if (err->rc == XI_OK)
         xi_str_puts(s, "null");
     else
-        xi_problem_json(s, err);
+        xi_problem_json(s, err, 0);
 }
 
 void xi_describe_hist(struct xi_str *s, const struct xi_hist *h)

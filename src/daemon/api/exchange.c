@@ -68,6 +68,7 @@ static void clean(struct xi_exchange *x)
     x->param[0] = '\0';
     x->answered = x->streaming = x->status = 0;
     x->retry_after_s = 0;
+    x->request = 0;
     x->gone = x->release = NULL;
     x->job = NULL;
     x->events = (struct xi_event_flow){0};

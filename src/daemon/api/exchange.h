@@ -38,6 +38,7 @@ struct xi_exchange {
     struct xi_identity who;
     char param[XI_NAME_MAX + 1]; /* of the route's {…}, decoded and checked */
     uint64_t born_ns;
+    uint64_t request; /* number of the inference that was made of it; 0: none */
 
     /* Body: text of small JSON, or a slot. pad: bytes before it, for alignment. */
     struct xi_str text;

@@ -82,6 +82,7 @@ static void begin_request(struct xi_infer *inf)
     inf->req.slot = NULL;
     inf->req.done = done;
     inf->req.owner = x;
+    x->request = inf->req.id;
 }
 
 /* at: where the bytes lie in the slot. */

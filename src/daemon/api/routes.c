@@ -33,7 +33,7 @@ static const struct xi_route routes[] = {
     {"POST", "/v1/infer/{id}", XI_ROLE_INFER, XI_TAKES_SLOT, XI_BODY_MAX, INFER_TYPES,
      xi_infer_begin, NULL, xi_infer_run, "Run a session on an input"},
     {"GET", "/v1/why/{id}", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_system_why,
-     "Why a session failed or crashed"},
+     "Why a session or a request (by number) was refused, evicted, restarted or slow"},
     {"GET", "/v1/telemetry", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL, xi_telemetry_get,
      "Load, temperatures, memory, rates and latencies"},
     {"GET", "/v1/telemetry/stream", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,

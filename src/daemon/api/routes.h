@@ -75,7 +75,6 @@ void xi_system_packages(struct xi_exchange *x);
 void xi_system_package(struct xi_exchange *x);
 void xi_system_models(struct xi_exchange *x);
 void xi_system_model(struct xi_exchange *x);
-void xi_system_why(struct xi_exchange *x);
 void xi_system_capabilities(struct xi_exchange *x);
 void xi_system_live(struct xi_exchange *x);
 void xi_system_ready(struct xi_exchange *x);
@@ -87,6 +86,8 @@ void xi_telemetry_stream(struct xi_exchange *x);
 /* routes/event_routes.c */
 void xi_events_list(struct xi_exchange *x);
 void xi_events_stream(struct xi_exchange *x);
+/* routes/why_routes.c */
+void xi_system_why(struct xi_exchange *x);
 /* routes/infer_routes.c */
 void xi_infer_begin(struct xi_exchange *x);
 void xi_infer_run(struct xi_exchange *x);

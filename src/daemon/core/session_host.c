@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "daemon/core/session_group.h"
 #include "daemon/core/store.h"
+#include "daemon/core/why.h"
 
 /* ---- who waits ---- */
 
@@ -78,6 +79,19 @@ static void pick(struct xi_entry *e, uint32_t at)
                                     e->choices[at].device, s->isolation_reason);
 }
 
+/* Says why, for /v1/why. */
+static void note(struct xi_entry *e, enum xi_why_kind kind, const char *what)
+{
+    struct xi_why_entry entry = {.kind = kind, .rc = e->s.why.rc};
+
+    (void)snprintf(entry.session, sizeof(entry.session), "%s", e->s.id);
+    (void)snprintf(entry.name, sizeof(entry.name), "%s", e->s.name);
+    (void)snprintf(entry.tenant, sizeof(entry.tenant), "%s", e->s.tenant);
+    (void)snprintf(entry.text, sizeof(entry.text), "%s%s", what, e->s.why.msg);
+    (void)snprintf(entry.hint, sizeof(entry.hint), "%s", e->s.why.hint);
+    xi_why_note(e->m->config.why, &entry);
+}
+
 /* Keeps why a variant did not do, for `why` and the log. */
 static void note_skipped(struct xi_entry *e)
 {
@@ -86,6 +100,7 @@ static void note_skipped(struct xi_entry *e)
 
     (void)snprintf(s->skipped + used, sizeof(s->skipped) - used, "%s%s: %s", used > 0 ? "; " : "",
                    s->variant, s->why.msg);
+    note(e, XI_WHY_MOVED, "a variant did not do: ");
     xi_log(XI_WARN, "variant.skipped", "id=%s variant=%s why=%s", s->id, s->variant, s->why.msg);
 }
 
@@ -257,11 +272,14 @@ void xi_entry_load_failed(struct xi_entry *e, const struct xi_err *err)
     if (e->fsm.phase != XI_PHASE_LOADING)
         return;
     e->s.why = *err;
-    if (more)
+    if (more) {
         note_skipped(e);
-    else
+    } else {
+        if (err->rc != XI_EBUDGET) /* which is noted with its figures */
+            note(e, XI_WHY_REFUSED, "the load failed: ");
         xi_log(XI_ERROR, "session.failed", "id=%s name=%s code=%s why=%s", e->s.id, e->s.name,
                xi_rc_code(err->rc), err->msg);
+    }
     xi_entry_feed_input(e,
                         &(struct xi_fsm_input){.event = XI_EV_LOAD_FAILED, .more_variants = more});
 }
@@ -296,6 +314,7 @@ void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_bl
     } else {
         s->crashes++;
         (void)xi_fail(&s->why, XI_EHOST, "the model's host %s", reason);
+        note(e, XI_WHY_RESTARTED, "");
         if (e->fsm.phase == XI_PHASE_LOADING && in.more_variants && !e->fsm.proven)
             note_skipped(e);
     }
@@ -426,6 +445,7 @@ static void do_quarantine(struct xi_entry *e)
     (void)xi_fail(&e->s.why, XI_ECRASHLOOP, "%u crashes within %u s, the last: its host %s",
                   e->fsm.crashes, c->crash_window_ms / 1000u, e->exit_reason);
     (void)xi_hint(&e->s.why, "loading it again tries anew; unloading it frees its name");
+    note(e, XI_WHY_QUARANTINED, "");
     xi_log(XI_ERROR, "session.quarantined", "id=%s name=%s why=%s", e->s.id, e->s.name,
            e->s.why.msg);
 }

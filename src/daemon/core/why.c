@@ -59,7 +59,8 @@ static int is_about(const struct xi_why_entry *e, const char *tenant, const char
 const struct xi_why_entry *xi_why_find(const struct xi_why *w, const char *tenant,
                                        const char *about, const struct xi_why_entry *before)
 {
-    uint64_t n = w->noted < XI_WHY_MAX ? w->noted : XI_WHY_MAX, age;
+    uint64_t noted = w != NULL ? w->noted : 0;
+    uint64_t n = noted < XI_WHY_MAX ? noted : XI_WHY_MAX, age;
     int started = before == NULL;
 
     for (age = 1; age <= n; age++) {

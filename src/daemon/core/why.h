@@ -41,7 +41,8 @@ void xi_why_free(struct xi_why *w);
 /* w may be NULL: then nothing is kept. Copies; at_ms is filled in. */
 void xi_why_note(struct xi_why *w, const struct xi_why_entry *entry);
 /* Walks backwards in time from `before` (NULL: the newest) to the next entry about this session
- * id, session name or request number within the tenant (NULL: any). NULL: no more. */
+ * id, session name or request number within the tenant (NULL: any). NULL: no more. w may be NULL.
+ */
 const struct xi_why_entry *xi_why_find(const struct xi_why *w, const char *tenant,
                                        const char *about, const struct xi_why_entry *before);
 

@@ -54,6 +54,18 @@ static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, int 
     return xi_sessions_route(x->server->service->sessions, &ask, &inf->session, ret_wait, err);
 }
 
+/* A model that has no room says when it may have some. */
+static void answer_refused(struct xi_exchange *x, const struct xi_err *err)
+{
+    struct xi_session *s = NULL;
+    struct xi_err none;
+
+    if (err->rc == XI_EBUDGET &&
+        xi_sessions_find(x->server->service->sessions, x->who.tenant, x->param, &s, &none) == XI_OK)
+        x->retry_after_s = s->retry_after_s;
+    xi_answer_problem(x, err);
+}
+
 static enum xi_rc read_priority(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
     static const char *const names[] = {"realtime", "normal", "batch"};
@@ -253,7 +265,7 @@ static int retry_session(struct xi_exchange *x, uint64_t now_ns)
         if (wait && x->infer->deadline_ns != 0 && now_ns >= x->infer->deadline_ns)
             (void)xi_fail(&err, XI_ETIMEOUT, "its deadline passed while its model was loaded");
         xi_body_wait_over(x);
-        xi_answer_problem(x, &err);
+        answer_refused(x, &err);
         return 1;
     }
     xi_body_wait_over(x);
@@ -306,7 +318,7 @@ void xi_infer_begin(struct xi_exchange *x)
     if (wait)
         wait_for_session(x, &err);
     else
-        xi_answer_problem(x, &err);
+        answer_refused(x, &err);
 }
 
 void xi_infer_run(struct xi_exchange *x)

@@ -124,30 +124,6 @@ void xi_system_model(struct xi_exchange *x)
     xi_answer_body(x, 200, "application/json");
 }
 
-void xi_system_why(struct xi_exchange *x)
-{
-    struct xi_session *s = find(x);
-
-    if (s == NULL)
-        return;
-    xi_str_clear(&x->body);
-    xi_str_printf(&x->body, "{\"id\":\"%s\",\"name\":", s->id);
-    xi_str_json(&x->body, s->name);
-    xi_str_printf(&x->body,
-                  ",\"state\":\"%s\",\"restarts\":%u,\"crashes\":%u,\"backoff_ms\":%u,"
-                  "\"skipped\":",
-                  xi_session_state_name(s->state), s->restarts, s->crashes, s->backoff_ms);
-    xi_str_json(&x->body, s->skipped);
-    xi_str_puts(&x->body, ",\"isolation\":");
-    xi_str_json(&x->body, xi_isolation_name(s->isolation));
-    xi_str_puts(&x->body, ",\"isolation_reason\":");
-    xi_str_json(&x->body, s->isolation_reason);
-    xi_str_puts(&x->body, ",\"why\":");
-    xi_describe_error(&x->body, &s->why);
-    xi_str_puts(&x->body, "}");
-    xi_answer_body(x, 200, "application/json");
-}
-
 static void add_devices(struct xi_str *s, const struct xi_engine_probe *p)
 {
     static const char *const kinds[] = {"cpu", "gpu", "npu", "fpga"};
