@@ -73,6 +73,15 @@ def test_batching_of_a_model(daemon, tmp_path):
     assert answer.json()["models"]["m"] == {"max_batch": 1, "max_delay_ms": 2.5}
 
 
+def test_memory_is_in_force_at_once(daemon, tmp_path):
+    model = models.write(tmp_path, "m")
+    assert configure(daemon, tenants={"default": {"memory": 1}}).status == 200
+    said = daemon.cli("load", model, "--name", "m", "--json")
+    assert said.rc != 0 and "XI-0502" in said.stderr, said
+    assert configure(daemon, tenants={"default": None}).status == 200
+    assert daemon.cli("load", model, "--name", "m").rc == 0
+
+
 def test_settings_that_are_no_good_do_not_stop_the_daemon(daemon):
     assert configure(daemon, tenants={"acme": {"weight": 2}}).status == 200
     daemon.stop()
