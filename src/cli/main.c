@@ -11,9 +11,23 @@
 #include "cli/cli.h"
 
 const struct xi_verb *const xi_verbs[] = {
-    &xi_verb_run,    &xi_verb_serve, &xi_verb_load,    &xi_verb_unload,  &xi_verb_infer,
-    &xi_verb_ls,     &xi_verb_ps,    &xi_verb_pack,    &xi_verb_inspect, &xi_verb_doctor,
-    &xi_verb_config, &xi_verb_help,  &xi_verb_version, &xi_verb_why,     NULL,
+    &xi_verb_run,
+    &xi_verb_serve,
+    &xi_verb_load,
+    &xi_verb_unload,
+    &xi_verb_infer,
+    &xi_verb_ls,
+    &xi_verb_ps,
+    &xi_verb_top,
+    &xi_verb_logs,
+    &xi_verb_why,
+    &xi_verb_pack,
+    &xi_verb_inspect,
+    &xi_verb_doctor,
+    &xi_verb_config,
+    &xi_verb_help,
+    &xi_verb_version,
+    NULL,
 };
 
 const struct xi_verb *xi_verb_find(const char *name)
