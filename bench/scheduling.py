@@ -83,7 +83,7 @@ SWAP_NET = dict(width=512, depth=8, rows=32)
 
 def measure_swap(bench):
     """A model is replaced again and again under load: is anything lost, do others' answers wait?"""
-    swaps, every = (3, 2.0) if bench.quick else (200, 2.2)
+    swaps, every = (3, 1.0) if bench.quick else (200, 2.2)
     body = bench.file("x", bytes(4 * 512))
     headers, marks = shaped(1, 512), [made.marked(1.0), made.marked(2.0)]
     with Daemon() as d:
@@ -157,12 +157,12 @@ def crash_rounds(daemon, bench, rounds, spacing):
 
 def measure_crash(bench):
     """A's host is ended in five ways under load: what does B notice, how soon is A back?"""
-    window_ms, counts = 1000, dict(SIGKILL=100, SIGSEGV=100, SIGABRT=100, hang=20, exhaust=20)
+    window_ms, counts = 1200, dict(SIGKILL=100, SIGSEGV=100, SIGABRT=100, hang=20, exhaust=20)
     if bench.quick:
         counts = dict(SIGKILL=2, SIGSEGV=1, SIGABRT=1, hang=1, exhaust=1)
     rounds = [how for how, n in counts.items() for _ in range(n)]
     random.Random(5).shuffle(rounds)
-    spacing = 2.2
+    spacing = 1.4  # wider than the window in which crashes count together
     faults = "fault spin-ms 2\nfault hang when 77\nfault exhaust 4294967296 when 88\n"
     body = bench.file("x", floats(5, 0, 0, 0))
     seconds = len(rounds) * spacing + counts["hang"] * 6 + counts["exhaust"] * 2 + 5
@@ -244,7 +244,8 @@ def footprint(daemon):
 
 def measure_memory(bench):
     """Load, infer, unload, again and again: what does the daemon keep?"""
-    cycles, first = (40, 20) if bench.quick else (1000, 50)
+    cycles, first = (30, 15) if bench.quick else (1000, 50)
+    settle = 1 if bench.quick else 6  # segments go back a while after they were used last
     body = bench.file("x", floats(1, 2, 3, 4))
     with Daemon() as d:
         digest = None
@@ -257,9 +258,9 @@ def measure_memory(bench):
             load(tcp(d), "/v1/infer/m", body, shaped(1, 4), 2, seconds=0.02, warm=0)
             control(d, "/v1/control/unload", name="m")
             if i == first:
-                time.sleep(6)  # segments go back a while after they were used last
+                time.sleep(settle)
                 before = footprint(d)
-        time.sleep(6)
+        time.sleep(settle)
         after = footprint(d)
     grown = after["private_kib"] - before["private_kib"]
     bench.say("memory_cycles", cycles, "cycles of load, inferences, unload")
@@ -284,7 +285,7 @@ def device_ns(daemon, name):
 
 def measure_fairness(bench):
     """A greedy tenant beside a modest one; weights 3:1; realtime beside a network of 400 ms."""
-    seconds = 2 if bench.quick else 20
+    seconds = 1 if bench.quick else 20
     body = bench.file("x", floats(5, 0, 0, 0))
     spin = bench.file("spin.xref", (SPIN + "fault spin-ms 5\n").encode())
     expect = [answer_of(5)]

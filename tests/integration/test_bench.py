@@ -36,3 +36,23 @@ def test_a_frame_is_copied_once_from_the_socket_and_then_no_more(tmp_path):
 def test_the_loop_is_watched_while_packages_upload(tmp_path):
     found = figures(tmp_path, "lag")
     assert found["lag_samples"] > 1000 and found["lag_p999_ms"] > 0
+
+
+def test_swaps_and_crashes_are_measured_and_lose_nothing(tmp_path):
+    found = figures(tmp_path, "swap", "crash", "poison")
+    assert found["swap_failed"] == 0 and found["crash_b_errors"] == 0
+    assert found["poison_others"] == "14 of 14"
+    assert found["swap_p99_ratio"] > 0 and found["crash_b_p99_ratio"] > 0
+
+
+def test_nothing_stays_of_sessions_that_come_and_go(tmp_path):
+    found = figures(tmp_path, "memory")
+    assert found["memory_grown_kib"] <= 1024
+    assert found["memory_left"]["hosts"][1] == 0
+
+
+def test_shares_batches_and_cores_are_measured(tmp_path):
+    found = figures(tmp_path, "fairness", "batching", "cores")
+    assert 2.4 < found["fair_split"] < 3.6
+    assert found["batch_simulated_gain"] > 2
+    assert found["cores_sum"] > 0.5 and found["realtime_ratio"] > 0
