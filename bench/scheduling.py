@@ -2,6 +2,7 @@
 import contextlib
 import json
 import os
+import pathlib
 import random
 import signal
 import threading
@@ -9,6 +10,7 @@ import time
 
 import made
 import measure
+import models  # the tests' small models; measure knows where they lie
 from measure import (Daemon, Load, Samples, harness, load, median, metric, quantile, run_tool)
 
 RAW = ["Content-Type: application/octet-stream", "Accept: application/octet-stream"]
@@ -369,14 +371,16 @@ def measure_batching(bench):
 @contextlib.contextmanager
 def simulated_daemon(bench):
     path = bench.file("config.json", json.dumps(
-        {"engine_dir": os.path.join(harness.build_dir(), "tests", "engines-simulated")}).encode())
+        {"engine_dir": os.path.join(harness.build_dir(), "test", "engines-simulated")}).encode())
     with Daemon("--config", path) as d:
         yield d
 
 
 def load_simulated(d, bench, name, text, batch):
-    path = bench.file(name + ".xref", text.encode())
-    cli(d, "load", path, "--name", name, "--max-batch", batch, "--device", "GPU.0", "--instances", "1")
+    folder = pathlib.Path(bench.dir, "package-" + name)
+    folder.mkdir()
+    package = models.package(folder, name, text, engine="simulated", device="GPU.0")
+    cli(d, "load", package, "--name", name, "--max-batch", batch, "--instances", "1")
 
 
 # ---- cores ----
