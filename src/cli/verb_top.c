@@ -107,10 +107,10 @@ static void show_head(struct top *t, const json_t *doc)
 {
     char fps[24], cores[24], cpu[24], temp[24], gpu[24], ram[48];
     const json_t *memory = json_object_get(doc, "memory"), *pool = json_object_get(doc, "pool");
-    double up = value(doc, "uptime_s"), total = value(memory, "total_bytes");
+    double up = value(doc, "uptime_s"), total = value(memory, "total");
     long seconds = isnan(up) ? 0 : (long)up;
 
-    used_of(ram, total - value(memory, "available_bytes"), total);
+    used_of(ram, total - value(memory, "available"), total);
     xi_screen_title(&t->screen, " xinfer top   %s   up %ld:%02ld:%02ld   %s%s ",
                     text_of(doc, "node"), seconds / 3600, seconds / 60 % 60, seconds % 60,
                     t->paused ? "paused" : "by ", t->paused ? "" : orders[t->order].name);
