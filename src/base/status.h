@@ -17,7 +17,7 @@
     X(EINVAL, 101, 400, 3, 1, "bad request")                                                       \
     X(ETENSOR, 102, 400, 3, 1, "tensor does not fit the model")                                    \
     X(EJSON, 103, 400, 3, 1, "malformed JSON")                                                     \
-    X(EIMAGE, 104, 400, 3, 1, "picture cannot be decoded")                                         \
+    X(EIMAGE, 104, 400, 3, 1, "picture or sound cannot be decoded")                                \
     X(EMETHOD, 105, 405, 12, 1, "method not allowed")                                              \
     X(EMEDIA, 106, 415, 3, 1, "content type not supported")                                        \
     X(ETOOBIG, 107, 413, 8, 1, "request too large")                                                \

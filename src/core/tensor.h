@@ -12,6 +12,8 @@
 
 /* What a request wants back (bits): a flow's answer, its annotated picture, the models' tensors. */
 enum { XI_ANSWER_JSON = 1, XI_ANSWER_PICTURE = 2, XI_ANSWER_TENSORS = 4 };
+/* Beside them, what a flow must know of its input: it goes on from a state; it is FP32. */
+enum { XI_INPUT_GOES_ON = 16, XI_INPUT_FP32 = 32 };
 
 /* Bytes of one element; 0 for BYTES and UNKNOWN. */
 size_t xi_dtype_bytes(enum xi_dtype dtype);

@@ -1,7 +1,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "flow/step.h"
+#include "flow/steps.h"
 
 static void add_class(const struct xi_flow_value *v, const struct xi_detection *d,
                       struct xi_str *json)
@@ -101,28 +101,42 @@ static void add_element(const struct xi_tensor *t, uint64_t i, struct xi_str *js
     }
 }
 
-static void add_tensor(const char *name, const struct xi_tensor *t, struct xi_str *json)
+static void add_elements(const struct xi_tensor *t, struct xi_str *json)
 {
     uint64_t n = xi_tensor_elements(t);
 
-    xi_str_puts(json, "{\"name\":");
-    xi_str_json(json, name);
-    xi_str_printf(json, ",\"datatype\":\"%s\",\"shape\":[", xi_dtype_name((enum xi_dtype)t->dtype));
-    for (int i = 0; i < t->rank; i++)
-        xi_str_printf(json, i ? ",%lld" : "%lld", (long long)t->dims[i]);
-    xi_str_puts(json, "],\"data\":[");
+    xi_str_puts(json, "[");
     for (uint64_t i = 0; i < n && !json->failed; i++) {
         if (i > 0)
             xi_str_puts(json, ",");
         add_element(t, i, json);
     }
-    xi_str_puts(json, "]}");
+    xi_str_puts(json, "]");
+}
+
+static void add_numbers(const struct xi_flow_run *run, uint16_t slot, struct xi_str *json)
+{
+    xi_str_json(json, xi_slot_name(run->flow, slot));
+    xi_str_puts(json, ":");
+    add_elements(&run->values[slot].tensor, json);
+}
+
+static void add_tensor(const char *name, const struct xi_tensor *t, struct xi_str *json)
+{
+    xi_str_puts(json, "{\"name\":");
+    xi_str_json(json, name);
+    xi_str_printf(json, ",\"datatype\":\"%s\",\"shape\":[", xi_dtype_name((enum xi_dtype)t->dtype));
+    for (int i = 0; i < t->rank; i++)
+        xi_str_printf(json, i ? ",%lld" : "%lld", (long long)t->dims[i]);
+    xi_str_puts(json, "],\"data\":");
+    add_elements(t, json);
+    xi_str_puts(json, "}");
 }
 
 static int named_in_output(const struct xi_flow *flow, uint16_t slot)
 {
     for (uint32_t i = 0; i < flow->n_answers; i++)
-        if (flow->answers[i].value == slot)
+        if (flow->answers[i].value == slot && !flow->answers[i].numbers)
             return 1;
     return 0;
 }
@@ -142,7 +156,7 @@ static void add_tensors(const struct xi_flow_run *run, struct xi_str *json)
 
     xi_str_puts(json, "\"tensors\":[");
     for (uint32_t i = 0; i < flow->n_answers; i++)
-        if (flow->answers[i].kind == XI_VALUE_TENSOR)
+        if (flow->answers[i].kind == XI_VALUE_TENSOR && !flow->answers[i].numbers)
             add_one(run, flow->answers[i].value, &n, json);
     for (uint32_t i = 0; (run->want & XI_ANSWER_TENSORS) != 0 && i < flow->n_steps; i++) {
         const struct xi_flow_step *step = &flow->steps[i];
@@ -162,18 +176,26 @@ enum xi_rc xi_flow_answer(const struct xi_flow_run *run, struct xi_str *json, st
     for (uint32_t i = 0; i < flow->n_answers; i++) {
         const struct xi_flow_value *v = &run->values[flow->answers[i].value];
         enum xi_value_kind kind = flow->answers[i].kind;
-        tensors |= kind == XI_VALUE_TENSOR;
-        if (kind != XI_VALUE_DETECTIONS && kind != XI_VALUE_CLASSES)
+        int numbers = flow->answers[i].numbers;
+        tensors |= kind == XI_VALUE_TENSOR && !numbers;
+        if (kind != XI_VALUE_DETECTIONS && kind != XI_VALUE_CLASSES && !numbers)
             continue;
         xi_str_puts(json, first ? "" : ",");
+        first = 0;
+        if (numbers) {
+            add_numbers(run, flow->answers[i].value, json);
+            continue;
+        }
         xi_str_puts(json, kind == XI_VALUE_CLASSES ? "\"classes\":" : "\"detections\":");
         add_found(v, kind == XI_VALUE_DETECTIONS, json);
-        first = 0;
     }
     if (tensors) {
         xi_str_puts(json, first ? "" : ",");
         add_tensors(run, json);
+        first = 0;
     }
+    if (!first)
+        xi_frames_describe(flow, json);
     xi_str_puts(json, "}");
     return xi_str_check(json, err, "the flow's answer");
 }

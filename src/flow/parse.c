@@ -205,14 +205,31 @@ struct answer_key {
     const char *key;
     enum xi_value_kind kind;
     uint32_t max;
+    int numbers;
 };
 
 static const struct answer_key answer_keys[] = {
-    {"detections", XI_VALUE_DETECTIONS, 1},
-    {"classes", XI_VALUE_CLASSES, 1},
-    {"tensors", XI_VALUE_TENSOR, XI_FLOW_ANSWERS_MAX - 3},
-    {"picture", XI_VALUE_DRAWING, 1},
+    {"detections", XI_VALUE_DETECTIONS, 1, 0},
+    {"classes", XI_VALUE_CLASSES, 1, 0},
+    {"tensors", XI_VALUE_TENSOR, XI_FLOW_ANSWERS_MAX / 2 - 3, 0},
+    {"numbers", XI_VALUE_TENSOR, XI_FLOW_ANSWERS_MAX / 2, 1},
+    {"picture", XI_VALUE_DRAWING, 1, 0},
 };
+
+/* Numbers stand under their own name, where no other member of an answer may stand. */
+static enum xi_rc free_name(const struct xi_flow *flow, const char *name, struct xi_err *err)
+{
+    static const char *const taken[] = {"detections", "classes", "tensors", "frames"};
+
+    for (size_t i = 0; i < sizeof taken / sizeof taken[0]; i++)
+        if (strcmp(name, taken[i]) == 0)
+            return xi_fail(err, XI_EFLOW, "numbers cannot be called \"%s\"", name);
+    for (uint32_t i = 0; i < flow->n_answers; i++)
+        if (flow->answers[i].numbers &&
+            strcmp(xi_slot_name(flow, flow->answers[i].value), name) == 0)
+            return xi_fail(err, XI_EFLOW, "numbers names \"%.60s\" twice", name);
+    return XI_OK;
+}
 
 static enum xi_rc parse_answer(struct xi_flow *flow, const json_t *output,
                                const struct answer_key *row, struct xi_err *err)
@@ -226,16 +243,19 @@ static enum xi_rc parse_answer(struct xi_flow *flow, const json_t *output,
         if (slot < 0)
             return xi_fail(err, XI_EFLOW, "\"%s\": no step makes \"%.60s\"", row->key, names[i]);
         rc = xi_want_kind(flow, flow->types, (uint16_t)slot, row->kind, err);
+        if (rc == XI_OK && row->numbers)
+            rc = free_name(flow, names[i], err);
         if (rc == XI_OK)
-            flow->answers[flow->n_answers++] =
-                (struct xi_flow_answer){.kind = row->kind, .value = (uint16_t)slot};
+            flow->answers[flow->n_answers++] = (struct xi_flow_answer){
+                .kind = row->kind, .value = (uint16_t)slot, .numbers = row->numbers};
     }
     return rc;
 }
 
 static enum xi_rc parse_output(struct xi_flow *flow, const json_t *root, struct xi_err *err)
 {
-    static const char *const known[] = {"detections", "classes", "tensors", "picture", NULL};
+    static const char *const known[] = {"detections", "classes", "tensors",
+                                        "numbers",    "picture", NULL};
     json_t *output = NULL;
     enum xi_rc rc = xi_json_object(root, "", "output", XI_JSON_REQUIRED, &output, err);
 

@@ -93,6 +93,7 @@ enum { XI_FLOW_INPUT = 0, XI_FLOW_ANSWERS_MAX = 16 };
 struct xi_flow_answer {
     enum xi_value_kind kind;
     uint16_t value;
+    int numbers; /* a tensor as its numbers alone, under its name */
 };
 
 struct xi_flow {

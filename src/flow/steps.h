@@ -19,5 +19,11 @@ extern const struct xi_step_kind xi_step_top_k;        /* step_top_k.c */
 extern const struct xi_step_kind xi_step_ssd_decode;   /* step_ssd_decode.c */
 extern const struct xi_step_kind xi_step_nms;          /* step_nms.c */
 extern const struct xi_step_kind xi_step_draw;         /* step_draw.c */
+extern const struct xi_step_kind xi_step_decode_audio; /* step_decode_audio.c */
+extern const struct xi_step_kind xi_step_frames;       /* step_frames.c */
+
+uint32_t xi_audio_rate(const struct xi_flow_step *step); /* samples a second; 0: another step */
+/* A member that says how the numbers of an answer lie in time; nothing when there are no frames. */
+void xi_frames_describe(const struct xi_flow *flow, struct xi_str *json);
 
 #endif

@@ -45,7 +45,8 @@ static enum xi_rc infer(void *ctx, const char *model, const struct xi_tensor *in
     return XI_OK;
 }
 
-static void execute(const struct xi_flow *flow, const uint8_t *shape, const void *input, size_t n)
+static void execute(const struct xi_flow *flow, const uint8_t *shape, const void *input, size_t n,
+                    unsigned also)
 {
     const struct xi_flow_engine engine = {.ctx = (void *)(uintptr_t)shape, .infer = infer};
     struct xi_flow_run *run = xi_flow_run_new(flow);
@@ -56,7 +57,7 @@ static void execute(const struct xi_flow *flow, const uint8_t *shape, const void
     xi_str_init(&picture, XI_MIB);
     if (run != NULL) {
         enum xi_rc rc =
-            xi_flow_execute(run, &engine, input, n, XI_ANSWER_JSON, &json, NULL, NULL, &err);
+            xi_flow_execute(run, &engine, input, n, XI_ANSWER_JSON | also, &json, NULL, NULL, &err);
         XI_ASSERT(rc == XI_OK || err.msg[0] != '\0');
         if (rc == XI_OK && xi_flow_draws(flow))
             (void)!xi_flow_execute(run, &engine, input, n, XI_ANSWER_PICTURE, NULL, &picture, NULL,
@@ -85,8 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     }
     xi_str_init(&jpeg, XI_MIB);
     if (xi_jpeg_encode(pixels, 24, 16, 80, &jpeg, NULL) == XI_OK)
-        execute(flow, &shape, jpeg.data, jpeg.len);
-    execute(flow, &shape, floats, sizeof floats);
+        execute(flow, &shape, jpeg.data, jpeg.len, 0);
+    execute(flow, &shape, floats, sizeof floats, 0);
+    execute(flow, &shape, floats, sizeof floats, XI_INPUT_FP32 | XI_INPUT_GOES_ON);
     xi_str_fini(&jpeg);
     xi_flow_free(flow);
     return 0;

@@ -25,7 +25,7 @@ struct xi_infer {
     uint64_t deadline_ns;
     struct xi_sequence_ask sequence;
 
-    enum xi_dtype dtype; /* RAW */
+    enum xi_dtype dtype; /* RAW; FILE: of raw samples, UNKNOWN: the flow knows */
     int rank;
     int64_t dims[XI_MAX_RANK];
 

@@ -56,6 +56,8 @@ void xi_infer_submit(struct xi_infer *inf)
                                                        : XI_ANSWER_JSON | XI_ANSWER_PICTURE;
     else
         req->want = XI_ANSWER_TENSORS;
+    if (inf->input == XI_INPUT_FILE && inf->dtype == XI_DT_FP32)
+        req->want |= XI_INPUT_FP32;
     req->slot = inf->tensors ? inf->tensors : x->slot;
     xi_slot_get(req->slot);
     if (inf->tensors != NULL) { /* its text has been read */

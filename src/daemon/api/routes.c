@@ -7,7 +7,7 @@
 #include "daemon/api/exchange.h"
 
 #define CONTROL_MAX (256 * XI_KIB)
-#define INFER_TYPES (XI_TYPE_JSON | XI_TYPE_JPEG | XI_TYPE_PNG | XI_TYPE_OCTETS)
+#define INFER_TYPES (XI_TYPE_JSON | XI_TYPE_JPEG | XI_TYPE_PNG | XI_TYPE_WAV | XI_TYPE_OCTETS)
 
 static const struct xi_route routes[] = {
     {"POST", "/v1/control/load", XI_ROLE_CONTROL, XI_TAKES_TEXT, CONTROL_MAX, XI_TYPE_JSON, NULL,
@@ -70,11 +70,10 @@ static const struct {
     unsigned bit;
     const char *type;
 } types[] = {
-    {XI_TYPE_JSON, "application/json"},
-    {XI_TYPE_PACKAGE, "application/vnd.xinfer.xpkg"},
-    {XI_TYPE_JPEG, "image/jpeg"},
-    {XI_TYPE_PNG, "image/png"},
-    {XI_TYPE_OCTETS, "application/octet-stream"},
+    {XI_TYPE_JSON, "application/json"}, {XI_TYPE_PACKAGE, "application/vnd.xinfer.xpkg"},
+    {XI_TYPE_JPEG, "image/jpeg"},       {XI_TYPE_PNG, "image/png"},
+    {XI_TYPE_WAV, "audio/wav"},         {XI_TYPE_WAV, "audio/x-wav"},
+    {XI_TYPE_WAV, "audio/vnd.wave"},    {XI_TYPE_OCTETS, "application/octet-stream"},
 };
 
 unsigned xi_type_bit(const char *media_type)

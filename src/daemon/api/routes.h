@@ -26,7 +26,8 @@ enum {
     XI_TYPE_JPEG = 4,
     XI_TYPE_PNG = 8,
     XI_TYPE_OCTETS = 16,
-    XI_TYPE_ANY = 32 /* also none at all */
+    XI_TYPE_ANY = 32, /* also none at all */
+    XI_TYPE_WAV = 64
 };
 
 struct xi_route {

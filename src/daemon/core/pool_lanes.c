@@ -100,6 +100,11 @@ static enum xi_work_op op_of(const struct xi_session *s, const struct xi_request
     return s->staged ? XI_WORK_INFER : XI_WORK_ALL;
 }
 
+static uint32_t wanted(const struct xi_request *req)
+{
+    return req->want | (req->n_state > 0 ? XI_INPUT_GOES_ON : 0u);
+}
+
 static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op op,
                             struct xi_request *const *items, uint32_t n)
 {
@@ -114,7 +119,7 @@ static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op o
 
         work[i] = (struct xi_work_item){.request = {.id = req->id,
                                                     .deadline_ns = req->deadline_ns,
-                                                    .want = req->want,
+                                                    .want = wanted(req),
                                                     .n_parts = n_parts,
                                                     .n_state = req->prepared ? 0 : req->n_state,
                                                     .flags = xi_sequence_work_flags(req)},

@@ -119,7 +119,7 @@ static enum xi_rc read_accept(struct xi_exchange *x, struct xi_infer *inf, struc
         return xi_hint(err, "ask with Accept: application/json");
     }
     if (inf->accept == XI_ACCEPT_BINARY && inf->input == XI_INPUT_FILE) {
-        (void)xi_fail(err, XI_EUNSUPPORTED, "a picture's answer is JSON or a picture, not tensors");
+        (void)xi_fail(err, XI_EUNSUPPORTED, "a flow's answer is JSON or a picture, not tensors");
         return xi_hint(err, "send tensors to get tensors, or ask with Accept: application/json");
     }
     return XI_OK;
@@ -181,6 +181,35 @@ static enum xi_rc no_tensors(const struct xi_session *s, struct xi_err *err)
     return err->rc;
 }
 
+/* A flow that takes no picture takes bytes as they are: sound, or whatever its package wants. */
+static int takes_bytes(const struct xi_session *s)
+{
+    return s->has_flow && !s->takes_image;
+}
+
+static enum xi_rc read_sound(const struct xi_session *s, struct xi_infer *inf, struct xi_err *err)
+{
+    inf->input = XI_INPUT_FILE;
+    inf->dtype = XI_DT_UNKNOWN;
+    if (takes_bytes(s))
+        return XI_OK;
+    (void)xi_fail(err, XI_EMEDIA, "\"%.60s\" takes no sound", s->name);
+    return xi_hint(err, s->takes_image ? "send a JPEG or a PNG" : "send its tensors");
+}
+
+/* Octets without a shape, for such a flow. */
+static enum xi_rc read_octets(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+{
+    const char *dtype = xi_http_header(&x->stream, "xinfer-dtype");
+
+    inf->input = XI_INPUT_FILE;
+    inf->dtype = dtype != NULL ? xi_dtype_parse(dtype) : XI_DT_UNKNOWN;
+    if (dtype == NULL || inf->dtype == XI_DT_FP32 || inf->dtype == XI_DT_INT16)
+        return XI_OK;
+    (void)xi_fail(err, XI_ETENSOR, "Xinfer-Dtype: \"%.20s\" without a shape", dtype);
+    return xi_hint(err, "raw sound is INT16 or FP32; a tensor also has an Xinfer-Shape");
+}
+
 static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
     const struct xi_session *s = inf->session;
@@ -193,15 +222,21 @@ static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, s
     inf->header_bytes = 0;
     if (bit & (XI_TYPE_JPEG | XI_TYPE_PNG)) {
         inf->input = XI_INPUT_FILE;
+        inf->dtype = XI_DT_UNKNOWN;
         if (s->has_flow && s->takes_image)
             return XI_OK;
         (void)xi_fail(err, XI_EMEDIA, "\"%.60s\" takes tensors, no pictures", s->name);
         return xi_hint(err, "send application/octet-stream with Xinfer-Dtype and Xinfer-Shape, or "
                             "a package with a flow");
     }
+    if (bit == XI_TYPE_WAV)
+        return read_sound(s, inf, err);
     rc = no_tensors(s, err);
     if (rc != XI_OK)
         return rc;
+    if (bit == XI_TYPE_OCTETS && header == NULL && takes_bytes(s) &&
+        xi_http_header(&x->stream, "xinfer-shape") == NULL)
+        return read_octets(x, inf, err);
     if (header != NULL) {
         uint64_t length = x->stream.content_length;
         inf->input = XI_INPUT_BINARY;
