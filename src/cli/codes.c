@@ -15,8 +15,10 @@ static const struct page pages[] = {
      "An input's name, type, shape or size is not what the model declares.\n"
      "GET /v1/models/NAME shows its inputs; --dtype and --shape say what a file holds."},
     {XI_EJSON, "The body is no valid JSON, is nested too deep or names a key twice."},
-    {XI_EIMAGE, "The picture is damaged, cut off, too large or no JPEG or PNG at all.\n"
-                "Open it elsewhere; at most 16384 pixels a side and 100 million in all are taken."},
+    {XI_EIMAGE,
+     "The picture or sound is damaged, cut off, too large or of another format.\n"
+     "Pictures are JPEG or PNG of at most 16384 pixels a side and 100 million in all, sound "
+     "is WAV (PCM or float) at the model's rate."},
     {XI_EMETHOD, "This address exists, but not with this HTTP method."},
     {XI_EMEDIA, "The Content-Type is none that this call takes.\n"
                 "Pictures are image/jpeg or image/png, raw tensors application/octet-stream."},
@@ -30,6 +32,10 @@ static const struct page pages[] = {
     {XI_EGONE, "The session was unloaded; its id will not come back. Load the package again."},
     {XI_ECONFLICT, "Another model is loaded under this name, or under other options.\n"
                    "Unload it first, or load under another name with --name."},
+    {XI_ESEQUENCE,
+     "The sequence has ended (idle, unloaded, the daemon or a stateful engine began anew) "
+     "or was never begun.\n"
+     "Begin it again with Xinfer-Sequence: ID;start."},
     {XI_EPACKAGE, "The package breaks a rule of its format; the message says which and where.\n"
                   "xinfer inspect FILE checks one; download or pack it again."},
     {XI_EVERSION, "The package, or the store, was made for a newer xInfer. Update this one."},
