@@ -379,6 +379,25 @@ void fake_exit(struct xi_host *host, const char *reason)
     host->events.exited(host->events.ctx, host, &why);
 }
 
+void fake_exit_code(struct xi_host *host, int code)
+{
+    struct xi_host_exit why = {.exit_code = code};
+
+    XI_ASSERT(!host->ended);
+    host->ended = 1;
+    fake.alive--;
+    (void)snprintf(why.reason, sizeof(why.reason), "ended with exit code %d", code);
+    host->events.exited(host->events.ctx, host, &why);
+}
+
+void fake_progress(struct xi_host *host, uint32_t session, const char *phase)
+{
+    struct xi_msg_progress m = {.session = session};
+
+    (void)snprintf(m.phase, sizeof(m.phase), "%s", phase);
+    host->events.progress(host->events.ctx, host, &m);
+}
+
 /* ---- shared memory: plain memory does ---- */
 
 struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill)

@@ -71,6 +71,8 @@ void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t dev
 /* 1: something of this fill runs there. */
 int fake_runs(const struct xi_host *host, uint8_t fill);
 void fake_exit(struct xi_host *host, const char *reason);
+void fake_exit_code(struct xi_host *host, int code); /* by itself */
+void fake_progress(struct xi_host *host, uint32_t session, const char *phase);
 /* A slot whose bytes are all `fill`. */
 struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill);
 

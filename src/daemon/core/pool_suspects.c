@@ -147,11 +147,11 @@ enum xi_crash_blame xi_pool_host_gone(struct xi_session *s, int wanted, const ch
     enum xi_crash_blame blame = q->answered > 0 ? XI_BLAME_LATER : XI_BLAME_MODEL;
     struct xi_request *guilty = NULL;
 
-    if (q->cell != NULL) {
+    if (q->cell != NULL && !wanted) { /* else the host may live on for the others */
         hear_of_it(q->cell);
         blame = blame_of(q, q->cell, q->n_free_run + q->n_free_stage < q->n_run + q->n_stage);
         /* NULL also when its client has left meanwhile. */
-        guilty = !wanted && q->cell->guilty == q ? q->running.head : NULL;
+        guilty = q->cell->guilty == q ? q->running.head : NULL;
     }
     free_lanes(q);
     unprepare_all(q);

@@ -291,5 +291,6 @@ void xi_service_probed(struct xi_service_inner *in)
     if (in->closing)
         return;
     xi_sessions_set_engines(in->s.sessions, in->records, in->s.n_engines);
+    xi_sessions_on_suspect(in->s.sessions, xi_service_look_again, in);
     xi_store_desired(in->s.store, on_rows, in);
 }

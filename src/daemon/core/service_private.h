@@ -12,6 +12,8 @@
 
 #define XI_ENGINES_MAX 32u
 #define XI_PROBE_MS    5000u
+#define XI_LOOK_MIN_MS 5000u /* between looks for a device that is gone */
+#define XI_LOOK_MAX_MS 60000u
 #define XI_MONITOR_MS  1000u
 #define XI_SHM_TRIM_MS 5000u
 #define XI_EXPIRE_MS   1000u /* of sequences */
@@ -23,9 +25,12 @@ struct xi_probe_run {
     struct xi_service_inner *service;
     struct xi_engine_record *record;
     struct xi_host *host; /* NULL: not running */
-    uv_timer_t limit;
+    uv_timer_t limit;     /* of a probe; or until the next look at its devices */
     uint64_t began_us;
     int answered;
+    int again; /* a second look: its record is `second` */
+    uint32_t wait_ms;
+    struct xi_engine_record second;
 };
 
 struct xi_service_inner {
@@ -58,6 +63,9 @@ static inline struct xi_service_inner *xi_service_inner_of(struct xi_service *s)
  * from inside when there is none. */
 void xi_service_probe(struct xi_service_inner *in);
 void xi_service_probed(struct xi_service_inner *in);
+/* Looks whether the devices of an engine are there, now and until they are, and tells the sessions.
+ */
+void xi_service_look_again(void *in, const char *engine, const char *device);
 void xi_service_probe_stop(struct xi_service_inner *in);
 /* The settings of the file, with what was changed before this start over them, come into force. */
 enum xi_rc xi_service_settings_open(struct xi_service_inner *in, struct xi_err *err) XI_MUST_CHECK;

@@ -11,6 +11,8 @@
 #include "base/platform/self.h"
 #include "daemon/core/service_private.h"
 
+static void look(struct xi_probe_run *run);
+
 int xi_plugin_name(const char *file, char ret[32])
 {
     static const char head[] = "libxinfer_engine_", tail[] = ".so";
@@ -68,6 +70,54 @@ void xi_plugin_judge(const char *path, struct xi_err *ret)
         (void)xi_hint(ret, "install it anew: owned by root or by this user, mode 0755 or less");
 }
 
+static int has_device(const struct xi_engine_probe *probe, const char *id)
+{
+    uint32_t i;
+
+    for (i = 0; i < probe->n_devices; i++) {
+        if (strcmp(probe->devices[i].id, id) == 0)
+            return 1;
+    }
+    return 0;
+}
+
+static void on_look(uv_timer_t *timer)
+{
+    look(timer->data);
+}
+
+/* The record of the start stays: variants were chosen by it. */
+static void looked(struct xi_probe_run *run)
+{
+    struct xi_service_inner *in = run->service;
+    const struct xi_engine_record *first = &in->records[run - in->probes], *now = run->record;
+    uint32_t i, missing = 0;
+
+    in->probes_left--;
+    run->again = 0;
+    run->record = &in->records[run - in->probes];
+    if (in->closing)
+        return;
+    for (i = 0; i < first->probe.n_devices; i++) {
+        const char *id = first->probe.devices[i].id;
+        int there = now->present && has_device(&now->probe, id);
+
+        missing += !there;
+        xi_sessions_device_state(in->s.sessions, first->name, id, there,
+                                 there                  ? "it answers"
+                                 : now->why.rc != XI_OK ? now->why.msg
+                                                        : "the engine finds it no more");
+    }
+    if (missing == 0) {
+        run->wait_ms = 0;
+        return;
+    }
+    run->wait_ms = run->wait_ms == 0 ? XI_LOOK_MIN_MS : run->wait_ms * 2;
+    if (run->wait_ms > XI_LOOK_MAX_MS)
+        run->wait_ms = XI_LOOK_MAX_MS;
+    (void)uv_timer_start(&run->limit, on_look, run->wait_ms, 0);
+}
+
 static void ended(struct xi_probe_run *run)
 {
     struct xi_service_inner *in = run->service;
@@ -75,6 +125,10 @@ static void ended(struct xi_probe_run *run)
 
     r->probe_us = xi_now_us() - run->began_us;
     (void)uv_timer_stop(&run->limit);
+    if (run->again) {
+        looked(run);
+        return;
+    }
     if (r->present)
         xi_log(XI_INFO, "engine.present", "engine=%s version=%s devices=%u ms=%llu", r->name,
                r->probe.version, r->probe.n_devices, (unsigned long long)r->probe_us / 1000);
@@ -172,6 +226,32 @@ static int start(struct xi_probe_run *run)
     }
     (void)uv_timer_start(&run->limit, on_limit, XI_PROBE_MS, 0);
     return 1;
+}
+
+static void look(struct xi_probe_run *run)
+{
+    if (run->host != NULL || run->service->closing)
+        return;
+    run->second = (struct xi_engine_record){0};
+    memcpy(run->second.name, run->record->name, sizeof(run->second.name));
+    run->record = &run->second;
+    run->again = 1;
+    run->answered = 0;
+    run->service->probes_left++;
+    if (!start(run))
+        ended(run);
+}
+
+void xi_service_look_again(void *ctx, const char *engine, const char *device)
+{
+    struct xi_service_inner *in = ctx;
+    uint32_t i;
+
+    (void)device;
+    for (i = 0; i < in->s.n_engines; i++) {
+        if (strcmp(in->records[i].name, engine) == 0)
+            look(&in->probes[i]);
+    }
 }
 
 static void find_plugins(struct xi_service_inner *in)

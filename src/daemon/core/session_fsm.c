@@ -44,6 +44,13 @@ static uint32_t failed(struct xi_session_fsm *fsm, enum xi_host_phase phase)
            (phase == XI_PHASE_STOPPING ? XI_ACT_STOP_HOST : 0u);
 }
 
+/* Its variant's device is not to be used any more; another variant starts elsewhere. */
+static uint32_t elsewhere(struct xi_session_fsm *fsm)
+{
+    fsm->proven = 0;
+    return XI_ACT_STOP_TIMERS | XI_ACT_HOLD_QUEUE | XI_ACT_OTHER_VARIANT | spawn(fsm);
+}
+
 /* The host is no more although nobody asked it to end. */
 static uint32_t crashed(struct xi_session_fsm *fsm, enum xi_crash_blame blame)
 {
@@ -98,6 +105,8 @@ static uint32_t while_loading(struct xi_session_fsm *fsm, const struct xi_fsm_in
         fsm->proven = 0;
         return XI_ACT_STOP_HOST | XI_ACT_NEXT_VARIANT;
     case XI_EV_EXITED:
+        if (in->more_variants && in->lost)
+            return elsewhere(fsm);
         if (in->more_variants && !fsm->proven)
             return next_variant(fsm);
         return crashed(fsm, in->blame);
@@ -129,7 +138,7 @@ static uint32_t in_loading(struct xi_session_fsm *fsm, const struct xi_fsm_input
 static uint32_t in_ready(struct xi_session_fsm *fsm, const struct xi_fsm_input *in)
 {
     if (in->event == XI_EV_EXITED)
-        return crashed(fsm, in->blame);
+        return in->lost && in->more_variants ? elsewhere(fsm) : crashed(fsm, in->blame);
     if (in->event == XI_EV_STABLE)
         fsm->step = 0;
     return 0;
@@ -193,6 +202,38 @@ static uint32_t unload(struct xi_session_fsm *fsm, const struct xi_fsm_input *in
     return acts;
 }
 
+static int serves_or_will(const struct xi_session_fsm *fsm)
+{
+    return fsm->state == XI_SESSION_LOADING || fsm->state == XI_SESSION_WARMING ||
+           fsm->state == XI_SESSION_READY;
+}
+
+/* One that is being started or stopped finds out by itself. */
+static uint32_t move_away(struct xi_session_fsm *fsm, const struct xi_fsm_input *in)
+{
+    int has_host = fsm->phase == XI_PHASE_LOADING || fsm->phase == XI_PHASE_UP;
+
+    if (!serves_or_will(fsm) || (!has_host && fsm->phase != XI_PHASE_BACKOFF))
+        return 0;
+    if (!in->more_variants)
+        return failed(fsm, has_host ? XI_PHASE_STOPPING : XI_PHASE_NONE);
+    if (!has_host)
+        return elsewhere(fsm);
+    fsm->proven = 0;
+    fsm->state = XI_SESSION_LOADING;
+    fsm->phase = XI_PHASE_STOPPING;
+    return XI_ACT_STOP_TIMERS | XI_ACT_HOLD_QUEUE | XI_ACT_OTHER_VARIANT | XI_ACT_STOP_HOST;
+}
+
+static uint32_t renew(struct xi_session_fsm *fsm)
+{
+    if (fsm->state != XI_SESSION_READY)
+        return 0;
+    fsm->state = XI_SESSION_LOADING;
+    fsm->phase = XI_PHASE_STOPPING;
+    return XI_ACT_STOP_TIMERS | XI_ACT_HOLD_QUEUE | XI_ACT_STOP_HOST;
+}
+
 static uint32_t wake(struct xi_session_fsm *fsm)
 {
     uint32_t acts = XI_ACT_HOLD_QUEUE;
@@ -254,6 +295,10 @@ uint32_t xi_fsm_feed(struct xi_session_fsm *fsm, const struct xi_fsm_input *inpu
         return fsm->state == XI_SESSION_DRAINING ? 0 : unload(fsm, input);
     if (input->event == XI_EV_PARK)
         return park(fsm);
+    if (input->event == XI_EV_MOVE)
+        return move_away(fsm, input);
+    if (input->event == XI_EV_RENEW)
+        return renew(fsm);
     switch (fsm->state) {
     case XI_SESSION_LOADING:
     case XI_SESSION_WARMING:

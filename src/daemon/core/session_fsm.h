@@ -45,7 +45,9 @@ enum xi_fsm_event {
     XI_EV_UNLOAD,
     XI_EV_DRAINED, /* the last request finished */
     XI_EV_DRAIN_TIMEOUT,
-    XI_EV_PARK, /* give the host back and stay as IDLE; LOAD wakes it again */
+    XI_EV_PARK,  /* give the host back and stay as IDLE; LOAD wakes it again */
+    XI_EV_MOVE,  /* its device is not to be used any more */
+    XI_EV_RENEW, /* a READY one whose host is to be started afresh; nothing runs on it */
     XI_EV_COUNT
 };
 
@@ -60,9 +62,10 @@ enum xi_crash_blame {
 
 struct xi_fsm_input {
     enum xi_fsm_event event;
-    int more_variants;         /* LOAD_FAILED, EXITED, SPAWN_FAILED: there is another to try */
-    int sleeps;                /* NO_ROOM: it goes back to IDLE, the next request asks again */
-    int busy;                  /* UNLOAD: requests are queued or running */
+    int more_variants; /* LOAD_FAILED, EXITED: there is another to try; MOVE: elsewhere */
+    int lost;          /* EXITED: the device is lost; more_variants: there is one elsewhere */
+    int sleeps;        /* NO_ROOM: it goes back to IDLE, the next request asks again */
+    int busy;          /* UNLOAD: requests are queued or running */
     enum xi_crash_blame blame; /* EXITED */
 };
 
@@ -77,16 +80,17 @@ enum {
     XI_ACT_OPEN_QUEUE = 1 << 5,  /* suspects first, alone; then the others */
     XI_ACT_FIRST_VARIANT = 1 << 6,
     XI_ACT_NEXT_VARIANT = 1 << 7,
-    XI_ACT_SPAWN = 1 << 8,
-    XI_ACT_SEND_LOAD = 1 << 9,
-    XI_ACT_STOP_HOST = 1 << 10,
-    XI_ACT_START_BACKOFF = 1 << 11, /* step says how long */
-    XI_ACT_START_DRAIN = 1 << 12,
-    XI_ACT_START_STABLE = 1 << 13,
-    XI_ACT_NOTIFY_READY = 1 << 14,  /* whoever waits for the load */
-    XI_ACT_NOTIFY_FAILED = 1 << 15, /* the same */
-    XI_ACT_NOTIFY_GONE = 1 << 16,   /* whoever waits for the unload */
-    XI_ACT_FREE = 1 << 17           /* the manager's own reference; always last */
+    XI_ACT_OTHER_VARIANT = 1 << 8, /* the best that may still be used */
+    XI_ACT_SPAWN = 1 << 9,
+    XI_ACT_SEND_LOAD = 1 << 10,
+    XI_ACT_STOP_HOST = 1 << 11,
+    XI_ACT_START_BACKOFF = 1 << 12, /* step says how long */
+    XI_ACT_START_DRAIN = 1 << 13,
+    XI_ACT_START_STABLE = 1 << 14,
+    XI_ACT_NOTIFY_READY = 1 << 15,  /* whoever waits for the load */
+    XI_ACT_NOTIFY_FAILED = 1 << 16, /* the same */
+    XI_ACT_NOTIFY_GONE = 1 << 17,   /* whoever waits for the unload */
+    XI_ACT_FREE = 1 << 18           /* the manager's own reference; always last */
 };
 
 void xi_fsm_init(struct xi_session_fsm *fsm, unsigned crash_limit);

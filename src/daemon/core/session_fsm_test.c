@@ -98,6 +98,10 @@ static void act_host(struct explorer *x, struct world *w, uint32_t acts)
         EXPECT(w->variant >= 1 && w->variant < VARIANTS);
         w->variant++;
     }
+    if (acts & XI_ACT_OTHER_VARIANT) {
+        EXPECT(w->variant >= 1);
+        w->variant = (uint8_t)(w->variant % VARIANTS + 1);
+    }
     if (acts & XI_ACT_SPAWN) {
         EXPECT(!w->host && !w->spawning);
         EXPECT(w->variant >= 1 && w->variant != w->bad);
@@ -233,6 +237,19 @@ static void arrive(struct explorer *x, uint32_t from, const struct world *w, int
     x->transitions++;
 }
 
+/* Its device is not to be used any more, and there is a variant for another one. */
+static int device_is_bad(const struct world *w, const struct xi_fsm_input *in)
+{
+    int lives = w->state == XI_SESSION_LOADING || w->state == XI_SESSION_WARMING ||
+                w->state == XI_SESSION_READY;
+    int has_host = w->phase == XI_PHASE_LOADING || w->phase == XI_PHASE_UP;
+
+    if (!lives || !in->more_variants)
+        return 0;
+    return (in->event == XI_EV_MOVE && (has_host || w->phase == XI_PHASE_BACKOFF)) ||
+           (in->event == XI_EV_EXITED && in->lost && has_host);
+}
+
 /* It could not be loaded, and there is another one to try. */
 static int variant_did_not_do(const struct world *w, const struct xi_fsm_input *in)
 {
@@ -264,7 +281,7 @@ static void feed(struct explorer *x, uint32_t from, struct world w, struct xi_fs
     w.proven = fsm.proven;
     if (in.event == XI_EV_LOAD)
         w.fresh = 0;
-    if (variant_did_not_do(&x->nodes[from].w, &in))
+    if (variant_did_not_do(&x->nodes[from].w, &in) || device_is_bad(&x->nodes[from].w, &in))
         w.bad = w.variant;
     for (i = 0; i < 32; i++)
         x->per_action[i] += (acts >> i) & 1u;
@@ -341,6 +358,8 @@ static void host_ends(struct explorer *x, uint32_t from, const struct world *w)
              (struct xi_fsm_input){.event = XI_EV_EXITED,
                                    .more_variants = v.variant < VARIANTS,
                                    .blame = (enum xi_crash_blame)blame});
+    feed(x, from, v, (struct xi_fsm_input){.event = XI_EV_EXITED, .lost = 1, .more_variants = 1});
+    feed(x, from, v, (struct xi_fsm_input){.event = XI_EV_EXITED, .lost = 1});
 }
 
 static void host_speaks(struct explorer *x, uint32_t from, const struct world *w)
@@ -379,6 +398,9 @@ static void machine(struct explorer *x, uint32_t from, const struct world *w)
     }
     if (w->crashes > 0 && w->state != XI_SESSION_GONE)
         feed_event(x, from, *w, XI_EV_CRASH_AGED);
+    feed(x, from, *w, (struct xi_fsm_input){.event = XI_EV_MOVE, .more_variants = 1});
+    feed_event(x, from, *w, XI_EV_MOVE);
+    feed_event(x, from, *w, XI_EV_RENEW);
     if (w->host)
         host_ends(x, from, w);
 }

@@ -290,7 +290,7 @@ static void on_unloaded(void *ctx, struct xi_host *host, const struct xi_msg_unl
     }
     g->held++;
     out(e);
-    xi_entry_host_gone(e, "unloaded it", XI_BLAME_NONE);
+    xi_entry_host_gone(e, "unloaded it", XI_BLAME_NONE, 0);
     g->held--;
     free_when_empty(g);
 }
@@ -308,7 +308,7 @@ void xi_group_leave(struct xi_entry *e, const char *why)
     }
     if (!e->asked) { /* the host never heard of it */
         out(e);
-        xi_entry_host_gone(e, why, XI_BLAME_NONE);
+        xi_entry_host_gone(e, why, XI_BLAME_NONE, 0);
         return;
     }
     if (xi_host_unload(g->host, e->s.number, &err) == XI_OK)
@@ -329,15 +329,20 @@ static int suspicion(const struct xi_entry *e)
 static void judge(struct xi_group *g)
 {
     struct xi_entry *e;
-    int most = 0;
+    int most = 0, loads = 0;
 
     for (e = g->first; e != NULL; e = e->mate_next) {
         if (e->inside && suspicion(e) > most)
             most = suspicion(e);
+        loads |= e->inside && e->fsm.phase == XI_PHASE_LOADING;
     }
     for (e = g->first; e != NULL; e = e->mate_next) {
         e->ending = e->inside;
-        e->innocent = e->inside && suspicion(e) < most;
+        e->blame = XI_BLAME_MODEL;
+        if (e->inside && suspicion(e) < most)
+            e->blame = XI_BLAME_NONE;
+        else if (loads && e->fsm.phase != XI_PHASE_LOADING)
+            e->blame = XI_BLAME_LATER; /* it or the load beside it: no request is convicted */
         if (e->inside && e->fsm.phase == XI_PHASE_LOADING && e->died_loading < 255)
             e->died_loading++;
     }
@@ -366,6 +371,7 @@ static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit
 {
     struct xi_group *g = ctx;
     struct xi_entry *e;
+    int lost = !why->killed && why->exit_code == XI_EXIT_DEVICE_LOST;
 
     XI_ASSERT(g->host == host);
     g->host = NULL;
@@ -378,9 +384,11 @@ static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit
         if (e->fsm.phase != XI_PHASE_STOPPING)
             xi_log(XI_WARN, "host.died", "id=%s name=%s pid=%d running=%u why=%s", e->s.id,
                    e->s.name, xi_host_pid(host), e->s.running, why->reason);
-        xi_entry_host_gone(e, why->reason, e->innocent ? XI_BLAME_NONE : XI_BLAME_MODEL);
+        xi_entry_host_gone(e, why->reason, e->blame, lost);
     }
     xi_host_free(host);
+    if (lost)
+        xi_device_suspect(g->m, g->engine, g->device);
     while ((e = next_waiting(g)) != NULL)
         xi_group_enter(e, e->link_dir, e->cache_dir);
     g->held--;

@@ -54,9 +54,17 @@ static const struct xi_engine_device *device_of(const struct xi_entry *e)
     return &engine_of(e)->probe.devices[e->choices[e->at].device];
 }
 
+/* The next from `from` on whose device may be used; n_choices: there is none. */
+static uint32_t usable_from(const struct xi_entry *e, uint32_t from)
+{
+    while (from < e->n_choices && !xi_choice_usable(e, from))
+        from++;
+    return from;
+}
+
 static int more_variants(const struct xi_entry *e)
 {
-    return e->at + 1 < e->n_choices;
+    return usable_from(e, e->at + 1) < e->n_choices;
 }
 
 static void pick(struct xi_entry *e, uint32_t at)
@@ -139,7 +147,7 @@ static void on_silence(uv_timer_t *t)
     struct xi_entry *e = t->data;
     char why[96];
 
-    if (xi_now_ms() >= e->load_until_ms)
+    if (e->load_limited)
         (void)snprintf(why, sizeof(why), "hung: a load took longer than %u s",
                        load_limit_ms(e->m) / 1000u);
     else
@@ -173,6 +181,7 @@ void xi_entry_load_goes_on(struct xi_entry *e)
     uint64_t now = xi_now_ms(), left = e->load_until_ms > now ? e->load_until_ms - now : 0;
     uint64_t silence = load_silence_ms(e->m);
 
+    e->load_limited = left < silence;
     if (e->fsm.phase == XI_PHASE_LOADING)
         (void)uv_timer_start(&e->timer, on_silence, left < silence ? left : silence, 0);
     else if (e->fsm.phase == XI_PHASE_STOPPING && uv_is_active((uv_handle_t *)&e->timer))
@@ -301,7 +310,7 @@ static int next_may_do(const struct xi_entry *e, enum xi_crash_blame blame)
     return more_variants(e) && blame != XI_BLAME_NONE;
 }
 
-void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame)
+void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame, int lost)
 {
     struct xi_session *s = &e->s;
     int wanted = e->fsm.phase == XI_PHASE_STOPPING;
@@ -318,8 +327,14 @@ void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_bl
         if (e->fsm.phase == XI_PHASE_LOADING && in.more_variants && !e->fsm.proven)
             note_skipped(e);
     }
-    in.blame = xi_pool_host_gone(s, wanted || blame == XI_BLAME_NONE, reason);
-    if (blame == XI_BLAME_NONE)
+    if (lost && !wanted) {
+        in.lost = 1;
+        in.more_variants = xi_entry_lose_device(e); /* else tried again, with back-off */
+        if (in.more_variants)
+            xi_entry_note_move(e, reason);
+    }
+    in.blame = xi_pool_host_gone(s, wanted || blame != XI_BLAME_MODEL, reason);
+    if (blame != XI_BLAME_MODEL)
         in.blame = blame;
     age_crashes(e);
     xi_entry_feed_input(e, &in);
@@ -384,7 +399,7 @@ static void on_claimed(struct xi_entry *e, const struct xi_err *err)
     e->s.why = *err;
     if (err->rc == XI_EBUDGET && more_variants(e) && !e->fsm.proven) {
         note_skipped(e);
-        pick(e, e->at + 1);
+        pick(e, usable_from(e, e->at + 1));
         claim(e);
         return;
     }
@@ -486,15 +501,23 @@ static void do_open_queue(struct xi_entry *e)
     xi_pool_open(&e->s);
 }
 
+static void do_next_variant(struct xi_entry *e)
+{
+    pick(e, usable_from(e, e->at + 1));
+}
+
+/* The rules asked before whether there is one; the first, if that has changed since. */
+static void do_other_variant(struct xi_entry *e)
+{
+    uint32_t other = usable_from(e, 0);
+
+    pick(e, other < e->n_choices ? other : 0);
+}
+
 static void do_first_variant(struct xi_entry *e)
 {
     e->s.skipped[0] = '\0';
-    pick(e, 0);
-}
-
-static void do_next_variant(struct xi_entry *e)
-{
-    pick(e, e->at + 1);
+    do_other_variant(e);
 }
 
 static void do_stop_host(struct xi_entry *e)
@@ -562,10 +585,10 @@ static void do_free(struct xi_entry *e)
 static void perform(struct xi_entry *e, uint32_t acts)
 {
     static void (*const what[])(struct xi_entry *) = {
-        do_stop_timers,   do_quarantine,    do_hold_queue,   do_close_queue,  do_fail_queue,
-        do_open_queue,    do_first_variant, do_next_variant, do_spawn,        do_send_load,
-        do_stop_host,     do_start_backoff, do_start_drain,  do_start_stable, do_notify_ready,
-        do_notify_failed, do_notify_gone,   do_free};
+        do_stop_timers,  do_quarantine,    do_hold_queue,    do_close_queue,   do_fail_queue,
+        do_open_queue,   do_first_variant, do_next_variant,  do_other_variant, do_spawn,
+        do_send_load,    do_stop_host,     do_start_backoff, do_start_drain,   do_start_stable,
+        do_notify_ready, do_notify_failed, do_notify_gone,   do_free};
     unsigned i;
 
     for (i = 0; i < sizeof(what) / sizeof(what[0]); i++) {

@@ -131,6 +131,10 @@ struct xi_session {
  * NULL with err when there is nothing to see. */
 typedef void (*xi_session_cb)(void *ctx, const struct xi_session *view, const struct xi_err *err);
 
+/* A device was lost under a host, which said so itself: somebody should look whether it is there,
+ * and tell (xi_sessions_device_state). */
+typedef void (*xi_device_suspect_cb)(void *ctx, const char *engine, const char *device);
+
 struct xi_pool;
 struct xi_store;
 struct xi_engine_record;
@@ -160,6 +164,13 @@ void xi_sessions_set_engines(struct xi_sessions *m, const struct xi_engine_recor
 /* Unloads everything without draining; xi_sessions_alive is 0 when it is done. Desired state stays
  * as it is. */
 void xi_sessions_close(struct xi_sessions *m);
+
+/* May an engine (NULL: every one) use its device of this id ("GPU.0")? Not any more (gone, too
+ * hot): sessions on it take their next best variant elsewhere, or fail with the reason. Again:
+ * those that failed so are loaded. The same state twice changes nothing. */
+void xi_sessions_device_state(struct xi_sessions *m, const char *engine, const char *device, int ok,
+                              const char *reason);
+void xi_sessions_on_suspect(struct xi_sessions *m, xi_device_suspect_cb cb, void *ctx);
 
 /* Starts a load. record ownership moves here, also on failure. Same digest with the same options
  * under the same name answers the same session again. With cb NULL nobody waits. Fails at once

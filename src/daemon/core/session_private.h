@@ -6,6 +6,7 @@
  *   session_manager.c  load, unload, find: what callers ask
  *   session_memory.c   what they may take of the machine's memory, and who makes room
  *   session_host.c     does what the rules say: variants, timers, notices
+ *   session_devices.c  devices that are not to be used
  *   session_group.c    host processes, and who shares them (isolation.c: who may) */
 #ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
 #define XI_DAEMON_CORE_SESSION_PRIVATE_H
@@ -55,6 +56,7 @@ struct xi_entry {
     char link_dir[512], cache_dir[512];
     uv_timer_t timer; /* back-off, load silence, stability, drain or unload: never two at once */
     uint64_t load_until_ms; /* of the load under way */
+    int load_limited;       /* the timer waits for that, not for a sign of life */
     uint64_t crash_at_ms[XI_CRASHES_MAX];
     uint32_t n_crash_times;
     char exit_reason[160];
@@ -67,11 +69,18 @@ struct xi_entry {
 
     /* in its group (session_group.c) */
     struct xi_entry *mate_prev, *mate_next;
-    int inside;           /* of the group's host: s.host */
-    int asked;            /* the host was told to load it */
-    int waits;            /* for the end of the host before, to start the next */
-    int ending, innocent; /* while the host's end is worked through */
+    int inside; /* of the group's host: s.host */
+    int asked;  /* the host was told to load it */
+    int waits;  /* for the end of the host before, to start the next */
+    int ending; /* while the host's end is worked through */
+    enum xi_crash_blame blame;
     uint8_t died_loading; /* so many hosts in a row while this loaded */
+};
+
+#define XI_ASIDE_MAX 32u
+struct xi_aside {
+    char engine[32]; /* "" : every one's */
+    char device[32], reason[128];
 };
 
 struct xi_sessions {
@@ -85,6 +94,9 @@ struct xi_sessions {
     struct xi_group *groups;
     struct xi_admission *admission;
     struct xi_entry *memory_line; /* those whose room is being made */
+    xi_device_suspect_cb suspect;
+    void *suspect_ctx;
+    struct xi_aside aside[XI_ASIDE_MAX]; /* devices; "" : unused */
     struct xi_entry *first, *last;
     uint32_t count; /* not GONE */
     uint32_t alive; /* not yet freed */
@@ -112,9 +124,19 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *msg,
                      struct xi_signature *signature, uint64_t memory_bytes);
 void xi_entry_load_failed(struct xi_entry *e, const struct xi_err *err);
 void xi_entry_unload_begins(struct xi_entry *e);
-/* Its host has ended, or holds it no more. XI_BLAME_NONE: not for anything that it did; otherwise
- * the pool says whose fault it was. */
-void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame);
+/* Its host has ended, or holds it no more. blame XI_BLAME_MODEL: the pool says whose fault it was;
+ * else that is known, and no request is. lost: it took the device with it. */
+void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame,
+                        int lost);
+/* ---- devices that are not to be used (session_devices.c) ---- */
+int xi_choice_usable(const struct xi_entry *e, uint32_t choice);
+/* Says why it takes another variant now. */
+void xi_entry_note_move(struct xi_entry *e, const char *reason);
+/* All its variants on the device of the one in turn; 0: there is no other, so none is. */
+int xi_entry_lose_device(struct xi_entry *e);
+/* A host went down with this device. */
+void xi_device_suspect(struct xi_sessions *m, uint32_t engine, const char *device);
+
 enum xi_rc xi_waiters_add(struct xi_waiters *w, xi_session_cb cb, void *ctx,
                           struct xi_err *err) XI_MUST_CHECK;
 void xi_waiters_tell(struct xi_waiters *w, const struct xi_session *view, const struct xi_err *err);

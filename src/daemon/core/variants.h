@@ -9,6 +9,7 @@ struct xi_variant_choice {
     uint32_t variant; /* in the record */
     uint32_t engine;  /* in engines */
     uint32_t device;  /* of that engine's probe */
+    int lost;         /* its device was lost under this session */
 };
 
 /* The variants of model "main" whose engine is present in a fitting version, reads their format
