@@ -146,9 +146,10 @@ void xi_sessions_device_state(struct xi_sessions *m, const char *engine, const c
     const char *whose = engine != NULL ? engine : "";
     int changed = set_aside(m, whose, device, ok, reason);
 
-    if (changed)
-        xi_log(ok ? XI_INFO : XI_ERROR, ok ? "device.back" : "device.lost",
-               "device=%s engine=%s why=%s", device, whose, reason);
+    if (changed && ok)
+        xi_log(XI_INFO, "device.back", "device=%s engine=%s why=%s", device, whose, reason);
+    else if (changed)
+        xi_log(XI_ERROR, "device.lost", "device=%s engine=%s why=%s", device, whose, reason);
     for (; e != NULL && (changed || ok); e = next) {
         xi_session_get(&e->s);
         if (ok)
