@@ -228,7 +228,7 @@ void xi_pool_forget(struct xi_queue *q, uint64_t id)
     struct xi_err err;
     uint32_t i;
 
-    if (q->session->host == NULL || q->killed || q->cell == NULL)
+    if (q->session->host == NULL || q->killed || q->cell == NULL || q->cell->gone)
         return;
     for (i = 0; i < q->n_stage; i++) {
         if (xi_host_submit(q->session->host, q->session->first_lane + q->n_run + i, XI_WORK_FORGET,

@@ -124,6 +124,7 @@ static void hear_of_it(struct xi_cell *cell)
     cell->gone = 1;
     cell->gone_busy = cell->busy_lanes;
     cell->guilty = cell->alone;
+    xi_cell_update(cell); /* nothing of the others goes to it any more */
 }
 
 static void suspect_all(struct xi_queue *q, const char *reason)
