@@ -156,6 +156,32 @@ static void name_engine(struct check *c, const char *name)
     c->name = c->own_name;
 }
 
+/* Which devices the daemon can watch, and what the others would need: one row. */
+static int check_sensors(const json_t *doc, struct check *rows, int max)
+{
+    char there[96] = "", missing[512] = "";
+    json_t *s;
+    size_t i;
+
+    if (max < 1 || json_object_get(doc, "sensors") == NULL)
+        return 0;
+    json_array_foreach(json_object_get(doc, "sensors"), i, s)
+    {
+        const char *name = json_string_value(json_object_get(s, "name"));
+        const char *needs = json_string_value(json_object_get(s, "missing"));
+        char *list = needs != NULL ? missing : there;
+        size_t room = needs != NULL ? sizeof missing : sizeof there, n = strlen(list);
+        (void)snprintf(list + n, room - n, "%s%s%s%s%s", n > 0 ? ", " : "", name ? name : "?",
+                       needs ? " (" : "", needs ? needs : "", needs ? ")" : "");
+    }
+    rows[0].name = "sensors";
+    set(&rows[0], OK, there[0] != '\0' ? there : "processor and memory only");
+    if (missing[0] != '\0')
+        (void)snprintf(rows[0].fix, sizeof rows[0].fix, "not here: %.*s",
+                       (int)sizeof rows[0].fix - 16, missing);
+    return 1;
+}
+
 /* One row for each engine the daemon has probed. */
 static int check_engines(struct xi_cli *cli, struct check *rows, int max)
 {
@@ -183,6 +209,7 @@ static int check_engines(struct xi_cli *cli, struct check *rows, int max)
             set(&rows[n], WARN, missing && *missing ? missing : "not present");
         n++;
     }
+    n += check_sensors(doc, rows + n, max - n);
     json_decref(doc);
     return n;
 }

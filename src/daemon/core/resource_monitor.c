@@ -5,21 +5,23 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/status.h"
 #include "daemon/loop/workers.h"
 
-enum { WATCHED_MS = 10000, IDLE_TICKS = 5 };
+enum { WATCHED_MS = 10000, IDLE_TICKS = 5, COOLER = 5 /* °C */ };
 
 struct xi_monitor {
     uv_timer_t timer;
     struct xi_work work;
-    char *root;
+    struct xi_sensors *sensors; /* the worker's while working */
     unsigned interval_ms;
     int working, closing, timer_closed;
     uint64_t ticks, asked_ms; /* asked: somebody looked */
     void (*tick)(void *ctx);
     void *tick_ctx;
-    struct xi_resources reading; /* the pool's while working */
+    char hot[XI_MONITORED_MAX][16]; /* ids of devices that are too hot */
+    struct xi_resources reading;    /* the pool's while working */
     struct xi_resources latest;
 };
 
@@ -27,7 +29,7 @@ static void free_when_quiet(struct xi_monitor *m)
 {
     if (m->working || !m->timer_closed)
         return;
-    free(m->root);
+    xi_sensors_free(m->sensors);
     free(m);
 }
 
@@ -35,7 +37,41 @@ static void read_on_pool(struct xi_work *work)
 {
     struct xi_monitor *m = work->data;
 
-    xi_resources_read(m->root, &m->reading);
+    xi_sensors_read(m->sensors, xi_now_ms(), &m->reading);
+}
+
+/* Its place among the hot ones, or a free one; NULL: all are taken. */
+static char *hot_place(struct xi_monitor *m, const char *id)
+{
+    char *free_one = NULL;
+
+    for (int i = 0; i < XI_MONITORED_MAX; i++) {
+        if (strcmp(m->hot[i], id) == 0)
+            return m->hot[i];
+        if (m->hot[i][0] == '\0')
+            free_one = m->hot[i];
+    }
+    return free_one;
+}
+
+/* Says it once, and once more when it is well below again. */
+static void watch_heat(struct xi_monitor *m)
+{
+    for (uint32_t i = 0; i < m->latest.n_devices; i++) {
+        const struct xi_monitored *d = &m->latest.devices[i];
+        char *place = hot_place(m, d->id);
+        if (d->celsius == XI_UNKNOWN || d->hot_celsius == XI_UNKNOWN || place == NULL)
+            continue;
+        if (place[0] == '\0' && d->celsius >= d->hot_celsius) {
+            memcpy(place, d->id, sizeof m->hot[0]);
+            xi_log(XI_ERROR, "device.hot", "device=%s celsius=%.1f limit=%.1f name=\"%s\"", d->id,
+                   d->celsius, d->hot_celsius, d->name);
+        } else if (place[0] != '\0' && d->celsius <= d->hot_celsius - COOLER) {
+            place[0] = '\0';
+            xi_log(XI_INFO, "device.cool", "device=%s celsius=%.1f limit=%.1f", d->id, d->celsius,
+                   d->hot_celsius);
+        }
+    }
 }
 
 static void have_read(struct xi_work *work)
@@ -44,6 +80,7 @@ static void have_read(struct xi_work *work)
 
     m->working = 0;
     m->latest = m->reading;
+    watch_heat(m);
     if (m->closing)
         free_when_quiet(m);
 }
@@ -80,14 +117,14 @@ static void clear(struct xi_resources *r)
 struct xi_monitor *xi_monitor_new(uv_loop_t *loop, const char *root, unsigned interval_ms)
 {
     struct xi_monitor *m = calloc(1, sizeof *m);
-    char *copy = strdup(root);
+    struct xi_sensors *sensors = xi_sensors_new(root);
 
-    if (m == NULL || copy == NULL) {
+    if (m == NULL || sensors == NULL) {
         free(m);
-        free(copy);
+        xi_sensors_free(sensors);
         return NULL;
     }
-    m->root = copy;
+    m->sensors = sensors;
     m->interval_ms = interval_ms;
     m->work.data = m;
     clear(&m->latest);

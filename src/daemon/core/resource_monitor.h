@@ -11,6 +11,7 @@
 
 #define XI_UNKNOWN       (-1.0)
 #define XI_THERMAL_MAX   16
+#define XI_SOURCES_MAX   8
 #define XI_MONITORED_MAX 16 /* devices */
 
 struct xi_thermal {
@@ -30,6 +31,8 @@ struct xi_monitored {
     char throttled[48]; /* why its clock is held down; "": it is not, or unknown */
 };
 
+enum xi_sensor_state { XI_SENSOR_ABSENT = 0, XI_SENSOR_PRESENT, XI_SENSOR_GONE };
+
 struct xi_resources {
     uint64_t sampled_at_ms; /* monotonic; 0: not yet */
     char cpu_model[96];
@@ -42,6 +45,12 @@ struct xi_resources {
     struct xi_thermal thermal[XI_THERMAL_MAX];
     double max_celsius; /* of all zones */
     double cpu_mhz;
+    double board_power_w;
+    uint32_t n_sources;
+    struct { /* sources of what is below, found or not */
+        const char *name, *needs;
+        enum xi_sensor_state state;
+    } sources[XI_SOURCES_MAX];
     uint32_t n_devices; /* the first is the processor */
     struct xi_monitored devices[XI_MONITORED_MAX];
     uint64_t cpu_busy_ticks, cpu_all_ticks; /* of the last reading: cpu_load is the difference */
@@ -59,5 +68,12 @@ const struct xi_resources *xi_monitor_latest(struct xi_monitor *m);
 /* One synchronous reading (start-up, tests). Zero *inout before the first: what it holds of the
  * last one gives cpu_load. Any thread; a millisecond or so. */
 void xi_resources_read(const char *root, struct xi_resources *inout);
+
+/* The same with all sources of devices. One thread at a time; now_ms is monotonic, so that a source
+ * that is absent or gone is looked for again only once a minute. */
+struct xi_sensors;
+struct xi_sensors *xi_sensors_new(const char *root); /* NULL: memory is out */
+void xi_sensors_free(struct xi_sensors *s);
+void xi_sensors_read(struct xi_sensors *s, uint64_t now_ms, struct xi_resources *inout);
 
 #endif

@@ -434,7 +434,7 @@ static void add_processor(struct xi_resources *r)
                                .kind = XI_DEV_CPU,
                                .source = "proc",
                                .load = r->cpu_load,
-                               .celsius = r->max_celsius,
+                               .celsius = XI_UNKNOWN,
                                .hot_celsius = XI_UNKNOWN,
                                .power_w = XI_UNKNOWN,
                                .clock_mhz = r->cpu_mhz,

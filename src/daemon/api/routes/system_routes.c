@@ -170,6 +170,23 @@ static void add_engines(struct xi_str *s, const struct xi_service *service)
     xi_str_puts(s, "]");
 }
 
+static void add_sensors(struct xi_str *s, const struct xi_resources *r)
+{
+    static const char *const states[] = {"absent", "present", "gone"};
+
+    xi_str_puts(s, ",\"sensors\":[");
+    for (uint32_t i = 0; i < r->n_sources; i++) {
+        xi_str_printf(s, "%s{\"name\":\"%s\",\"state\":\"%s\",\"missing\":", i ? "," : "",
+                      r->sources[i].name, states[r->sources[i].state]);
+        if (r->sources[i].state == XI_SENSOR_PRESENT)
+            xi_str_puts(s, "null");
+        else
+            xi_str_json(s, r->sources[i].needs);
+        xi_str_puts(s, "}");
+    }
+    xi_str_puts(s, "]");
+}
+
 void xi_system_capabilities(struct xi_exchange *x)
 {
     struct xi_service *service = x->server->service;
@@ -183,6 +200,7 @@ void xi_system_capabilities(struct xi_exchange *x)
     xi_describe_machine(out, r);
     xi_str_puts(out, ",");
     add_engines(out, service);
+    add_sensors(out, r);
     xi_str_printf(out, ",\"sandbox\":{\"enabled\":%s,\"hosts\":[",
                   service->config.sandbox ? "true" : "false");
     int first = 1;

@@ -211,6 +211,7 @@ static void add_head(struct telemetry *t)
     number(s, "vram_usage", vram_usage(r));
     number(s, "ram_usage", used >= 0 ? used / r->memory_total_bytes : XI_UNKNOWN);
     number(s, "cpu_load", r->cpu_load);
+    number(s, "board_power_w", r->board_power_w);
     number(s, "sensors_age_ms",
            r->sampled_at_ms ? (double)(xi_now_ms() - r->sampled_at_ms) : XI_UNKNOWN);
     xi_str_puts(s, ",");
