@@ -109,6 +109,7 @@ int xi_cli_plugins(struct xi_plugin_file *ret, int max);
 
 extern const struct xi_verb xi_verb_run, xi_verb_serve, xi_verb_load, xi_verb_unload, xi_verb_infer,
     xi_verb_ls, xi_verb_ps, xi_verb_pack, xi_verb_inspect, xi_verb_doctor, xi_verb_version,
-    xi_verb_config, xi_verb_help, xi_verb_why, xi_verb_top, xi_verb_logs;
+    xi_verb_config, xi_verb_help, xi_verb_why, xi_verb_top, xi_verb_logs, xi_verb_promote,
+    xi_verb_rollback;
 
 #endif

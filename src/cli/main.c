@@ -15,6 +15,8 @@ const struct xi_verb *const xi_verbs[] = {
     &xi_verb_serve,
     &xi_verb_load,
     &xi_verb_unload,
+    &xi_verb_promote,
+    &xi_verb_rollback,
     &xi_verb_infer,
     &xi_verb_ls,
     &xi_verb_ps,

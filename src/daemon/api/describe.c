@@ -1,6 +1,7 @@
 #include "daemon/api/describe.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "daemon/api/problem.h"
 
@@ -46,6 +47,30 @@ static void session_rates(struct xi_str *s, const struct xi_session_stats *t)
                   xi_hist_quantile_us(&t->total, 0.5), xi_hist_quantile_us(&t->total, 0.99));
 }
 
+/* The swap that it takes part in, and whom it replaced. */
+static void session_swap(struct xi_str *s, const struct xi_session *x)
+{
+    const struct xi_swap_view *v = x->swap;
+
+    if (x->replaced[0] != '\0') {
+        xi_str_printf(s, "\"replaced\":{\"id\":\"%s\",\"version\":", x->replaced);
+        xi_str_json(s, x->replaced_version);
+        xi_str_printf(s, "},\"strategy\":\"%s\",", x->replaced_how);
+    }
+    if (x->successor[0] != '\0')
+        xi_str_printf(s, "\"successor\":\"%s\",", x->successor);
+    if (v == NULL)
+        return;
+    xi_str_printf(s,
+                  "\"swap\":{\"role\":\"%s\",\"phase\":\"%s\",\"strategy\":\"%s\",\"old\":\"%s\","
+                  "\"new\":\"%s\",\"canary\":%.3f,\"old_requests\":%" PRIu64
+                  ",\"old_errors\":%" PRIu64 ",\"new_requests\":%" PRIu64 ",\"new_errors\":%" PRIu64
+                  ",\"skipped\":%" PRIu64 "},",
+                  strcmp(v->new_id, x->id) == 0 ? "new" : "old", v->phase, v->strategy, v->old_id,
+                  v->new_id, v->share / (double)XI_SHARE_ALL, v->old_requests, v->old_errors,
+                  v->new_requests, v->new_errors, v->skipped);
+}
+
 static void session_fields(struct xi_str *s, const struct xi_session *x)
 {
     xi_str_printf(s, "\"id\":\"%s\",", x->id);
@@ -68,6 +93,10 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
                   x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
                   x->has_flow ? "true" : "false", x->takes_image ? "true" : "false",
                   x->draws ? "true" : "false");
+    xi_str_printf(s, "\"pinned\":%s,\"lazy\":%s,\"keep_alive_s\":%u,\"leases\":%u,",
+                  x->options.pinned ? "true" : "false", x->options.lazy ? "true" : "false",
+                  x->options.keep_alive_s, x->leases);
+    session_swap(s, x);
     if (x->host != NULL) {
         xi_str_printf(s, "\"host_pid\":%d,", xi_host_pid(x->host));
         add_text(s, "sandbox", xi_host_sandbox(x->host));
@@ -197,4 +226,32 @@ void xi_describe_machine(struct xi_str *s, const struct xi_resources *r)
         xi_str_puts(s, "}");
     }
     xi_str_puts(s, "]}");
+}
+
+static void add_bytes(struct xi_str *s, const char *key, uint64_t bytes, int known)
+{
+    if (known)
+        xi_str_printf(s, "\"%s\":%" PRIu64 ",", key, bytes);
+    else
+        xi_str_printf(s, "\"%s\":null,", key);
+}
+
+void xi_describe_plan(struct xi_str *s, const struct xi_plan *p)
+{
+    xi_str_puts(s, "{\"dry_run\":true,");
+    add_text(s, "version", p->version);
+    add_text(s, "variant", p->variant);
+    add_text(s, "engine", p->engine);
+    add_text(s, "device", p->device);
+    add_text(s, "isolation", xi_isolation_name(p->isolation));
+    add_text(s, "isolation_reason", p->isolation_reason);
+    add_text(s, "skipped", p->skipped);
+    add_bytes(s, "memory_needed", p->needed_bytes, p->needed_bytes > 0);
+    xi_str_printf(s, "\"memory_measured\":%s,", p->measured ? "true" : "false");
+    add_bytes(s, "memory_free", p->free_bytes, p->limit_bytes > 0);
+    add_bytes(s, "memory_limit", p->limit_bytes, p->limit_bytes > 0);
+    add_text(s, "evicts", p->evicts);
+    xi_str_printf(s, "\"admitted\":%s,\"why\":", p->verdict.rc == XI_OK ? "true" : "false");
+    xi_describe_error(s, &p->verdict);
+    xi_str_puts(s, "}");
 }

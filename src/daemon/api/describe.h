@@ -19,4 +19,7 @@ void xi_describe_error(struct xi_str *s, const struct xi_err *err); /* null when
 /* A measured value, or null when it is unknown. */
 void xi_describe_value(struct xi_str *s, double v);
 
+/* What a load would do. */
+void xi_describe_plan(struct xi_str *s, const struct xi_plan *plan);
+
 #endif

@@ -135,6 +135,66 @@ const char *xi_sessions_successor(struct xi_sessions *m, const char *id)
     return NULL;
 }
 
+void xi_sessions_mirror(struct xi_sessions *m, const struct xi_request *req)
+{
+    (void)m;
+    (void)req;
+}
+
+static void no_swap(const char *name, xi_session_cb cb, void *ctx)
+{
+    struct xi_err err;
+
+    (void)xi_fail(&err, XI_ECONFLICT, "no swap of %s is under way", name);
+    cb(ctx, NULL, &err);
+}
+
+void xi_swap_promote(struct xi_sessions *m, const char *tenant, const char *name, xi_session_cb cb,
+                     void *ctx)
+{
+    (void)m;
+    (void)tenant;
+    no_swap(name, cb, ctx);
+}
+
+void xi_swap_rollback(struct xi_sessions *m, const char *tenant, const char *name, xi_session_cb cb,
+                      void *ctx)
+{
+    (void)m;
+    (void)tenant;
+    no_swap(name, cb, ctx);
+}
+
+void xi_service_plan(struct xi_service *s, const struct xi_load_request *load, xi_plan_cb cb,
+                     void *ctx)
+{
+    struct xi_plan plan = {.version = "1.0.0"};
+
+    (void)s;
+    (void)load;
+    cb(ctx, &plan, NULL);
+}
+
+enum xi_rc xi_sessions_lease(struct xi_sessions *m, struct xi_session *session, uint32_t ttl_s,
+                             const struct xi_lease **ret, struct xi_err *err)
+{
+    (void)m;
+    (void)session;
+    (void)ttl_s;
+    (void)ret;
+    return xi_fail(err, XI_EAGAIN, "no leases here");
+}
+
+enum xi_rc xi_sessions_lease_renew(struct xi_sessions *m, const char *tenant, const char *id,
+                                   uint32_t ttl_s, const struct xi_lease **ret, struct xi_err *err)
+{
+    (void)m;
+    (void)tenant;
+    (void)ttl_s;
+    (void)ret;
+    return xi_fail(err, XI_ENOENT, "no lease %s is held", id);
+}
+
 void xi_session_get(struct xi_session *s)
 {
     s->refs++;

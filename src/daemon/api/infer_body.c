@@ -72,6 +72,7 @@ void xi_infer_submit(struct xi_infer *inf)
         return;
     }
     x->gone = gone;
+    xi_sessions_mirror(service->sessions, req);
     xi_pool_submit(service->pool, req);
 }
 

@@ -60,9 +60,16 @@ enum xi_rc xi_query_uint(const char *query, const char *name, uint64_t min, uint
 unsigned xi_type_bit(const char *media_type);
 void xi_routes_openapi(struct xi_str *s);
 
-/* routes/control_routes.c */
+/* routes/load_routes.c */
 void xi_control_load(struct xi_exchange *x);
 void xi_control_unload(struct xi_exchange *x);
+void xi_control_promote(struct xi_exchange *x);
+void xi_control_rollback(struct xi_exchange *x);
+/* routes/lease_routes.c */
+void xi_lease_begin(struct xi_exchange *x);
+void xi_lease_renew(struct xi_exchange *x);
+void xi_lease_end(struct xi_exchange *x);
+/* routes/control_routes.c */
 /* routes/configure_routes.c */
 void xi_control_configure(struct xi_exchange *x);
 void xi_control_settings(struct xi_exchange *x);

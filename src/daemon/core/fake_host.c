@@ -499,3 +499,25 @@ void xi_store_note_peak(struct xi_store *store, const struct xi_peak *peak)
     fake.peak_bytes = peak->bytes;
     fake.peaks_noted++;
 }
+
+void xi_store_replace(struct xi_store *store, const char *old_id, const struct xi_desired *row,
+                      xi_store_cb cb, void *ctx)
+{
+    (void)store;
+    fake.replaces++;
+    (void)snprintf(fake.row_out, sizeof(fake.row_out), "%s", old_id);
+    (void)snprintf(fake.row_in, sizeof(fake.row_in), "%s", row->id);
+    fake.replaced = cb;
+    fake.replaced_ctx = ctx;
+}
+
+void fake_replaced(enum xi_rc rc)
+{
+    struct xi_err err;
+    xi_store_cb cb = fake.replaced;
+
+    XI_ASSERT(cb != NULL);
+    fake.replaced = NULL;
+    (void)xi_fail(&err, rc, "the disk is full");
+    cb(fake.replaced_ctx, rc == XI_OK ? NULL : &err);
+}

@@ -53,7 +53,11 @@ struct fake {
     /* What LOADED says from now on; staged: PRE's shape key is the first byte's low two bits. */
     uint32_t max_batch;
     int staged, has_flow;
-    int32_t rank; /* of the one input, all free; 0: 1 */
+    int32_t rank;      /* of the one input, all free; 0: 1 */
+    unsigned replaces; /* calls of xi_store_replace; the last one waits for fake_replaced */
+    char row_out[XI_UUID_TEXT + 1], row_in[XI_UUID_TEXT + 1];
+    void (*replaced)(void *ctx, const struct xi_err *err);
+    void *replaced_ctx;
 };
 extern struct fake fake;
 
@@ -73,6 +77,7 @@ int fake_runs(const struct xi_host *host, uint8_t fill);
 void fake_exit(struct xi_host *host, const char *reason);
 void fake_exit_code(struct xi_host *host, int code); /* by itself */
 void fake_progress(struct xi_host *host, uint32_t session, const char *phase);
+void fake_replaced(enum xi_rc rc); /* the store has answered */
 /* A slot whose bytes are all `fill`. */
 struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill);
 

@@ -59,8 +59,8 @@ struct xi_request {
 
     enum { XI_CACHE_OFF = 0, XI_CACHE_MISS, XI_CACHE_HIT } cache;
     struct xi_cache_key cache_key; /* of a MISS: its answer will be kept */
-
-    unsigned attempts; /* dispatches so far */
+    int copy;                      /* for a session on trial: charged to nobody's rate */
+    unsigned attempts;             /* dispatches so far */
     struct xi_request_timing timing;
     struct xi_request *prev, *next; /* the list of its state */
     uint64_t since_ns, due_ns;      /* while QUEUED: batcher.h */

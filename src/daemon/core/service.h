@@ -11,6 +11,7 @@
 #include "daemon/core/request.h"
 #include "daemon/core/resource_monitor.h"
 #include "daemon/core/session_manager.h"
+#include "daemon/core/session_swap.h"
 #include "daemon/core/store.h"
 #include "daemon/core/tenants.h"
 #include "daemon/core/why.h"
@@ -71,16 +72,24 @@ void xi_service_drain(struct xi_service *s, unsigned drain_ms, void (*cb)(void *
  * closes the store. The rest is freed as the loop closes its handles: run it once more. */
 void xi_service_close(struct xi_service *s);
 
-/* find + desire + load, answered when READY or FAILED (wait) or when accepted and durable. */
+/* find + desire + load, answered when READY or FAILED (wait) or when accepted and durable. With
+ * replace: when the name is the new session's (or its trial has begun), or why the old one serves
+ * on; without wait as soon as the new one is being loaded, which the daemon's end forgets. */
 struct xi_load_request {
     const char *package; /* digest, name or name:version */
     struct xi_load_options options;
     int wait;
+    int replace; /* take the place of whoever has the name */
+    struct xi_swap_ask swap;
 };
 void xi_service_load(struct xi_service *s, const struct xi_load_request *load, xi_session_cb cb,
                      void *ctx);
 void xi_service_unload(struct xi_service *s, const char *tenant, const char *name_or_id,
                        xi_session_cb cb, void *ctx);
+/* What a load would do; nothing is changed. cb hears of the plan, or why it would be refused. */
+typedef void (*xi_plan_cb)(void *ctx, const struct xi_plan *plan, const struct xi_err *err);
+void xi_service_plan(struct xi_service *s, const struct xi_load_request *load, xi_plan_cb cb,
+                     void *ctx);
 /* Live: always while the loop runs. Ready: engines probed, desired state restored and READY. */
 int xi_service_ready(struct xi_service *s, struct xi_err *why);
 

@@ -11,8 +11,10 @@
 struct load_op {
     struct xi_service *s;
     struct xi_load_options options;
-    int wait;
+    int wait, replace;
+    struct xi_swap_ask swap;
     xi_session_cb cb; /* NULL once told */
+    xi_plan_cb plan_cb;
     void *ctx;
     struct xi_session *session; /* one reference */
     int fresh;                  /* the row is this load's */
@@ -105,6 +107,42 @@ static void on_desired(void *ctx, const struct xi_err *err)
     xi_sessions_unload(op->s->sessions, op->session, NULL, NULL); /* on_up hears of it */
 }
 
+static void on_swapped(void *ctx, const struct xi_session *view, const struct xi_err *err)
+{
+    struct load_op *op = ctx;
+
+    tell(op, view, err);
+    op_end(op);
+}
+
+/* Has somebody the name that we are to replace? One that never came up yields it anyway. */
+static int is_taken(struct load_op *op, const struct xi_package_record *record)
+{
+    struct xi_load_options *o = &op->options;
+    const char *name = o->name[0] != '\0' ? o->name : record->name;
+    struct xi_session *has;
+
+    if (!op->replace || xi_sessions_find(op->s->sessions, o->tenant, name, &has, NULL) != XI_OK)
+        return 0;
+    return has->state != XI_SESSION_FAILED || has->desired;
+}
+
+static void swap(struct load_op *op, const char *digest, struct xi_package_record *record)
+{
+    char id[XI_UUID_TEXT + 1];
+    struct xi_session *session = NULL;
+    struct xi_err err;
+
+    xi_uuid_new(id);
+    if (xi_swap_begin(op->s->sessions, id, digest, record, &op->options, &op->swap, on_swapped, op,
+                      &session, &err) != XI_OK) {
+        on_swapped(op, NULL, &err);
+        return;
+    }
+    if (!op->wait)
+        tell(op, session, NULL);
+}
+
 static void start(struct load_op *op, const char *digest, struct xi_package_record *record)
 {
     struct xi_desired row = {.options = op->options};
@@ -142,7 +180,10 @@ static void on_found(void *ctx, const char *digest, struct xi_package_record *re
         op_end(op);
         return;
     }
-    start(op, digest, record);
+    if (is_taken(op, record))
+        swap(op, digest, record);
+    else
+        start(op, digest, record);
 }
 
 void xi_service_load(struct xi_service *s, const struct xi_load_request *load, xi_session_cb cb,
@@ -162,9 +203,49 @@ void xi_service_load(struct xi_service *s, const struct xi_load_request *load, x
         cb(ctx, NULL, &err);
         return;
     }
-    *op = (struct load_op){
-        .s = s, .options = load->options, .wait = load->wait, .cb = cb, .ctx = ctx};
+    *op = (struct load_op){.s = s,
+                           .options = load->options,
+                           .wait = load->wait,
+                           .replace = load->replace,
+                           .swap = load->swap,
+                           .cb = cb,
+                           .ctx = ctx};
     xi_store_find(s->store, load->package, on_found, op);
+}
+
+static void on_plan_found(void *ctx, const char *digest, struct xi_package_record *record,
+                          const struct xi_err *err)
+{
+    struct load_op *op = ctx;
+    struct xi_plan plan;
+    struct xi_err why = {0};
+    enum xi_rc rc = err == NULL ? XI_OK : err->rc;
+
+    if (err != NULL)
+        why = *err;
+    else
+        rc = xi_sessions_plan(op->s->sessions, digest, record, &op->options, &plan, &why);
+    op->plan_cb(op->ctx, rc == XI_OK ? &plan : NULL, rc == XI_OK ? NULL : &why);
+    xi_record_free(record);
+    op_end(op);
+}
+
+void xi_service_plan(struct xi_service *s, const struct xi_load_request *load, xi_plan_cb cb,
+                     void *ctx)
+{
+    struct load_op *op = calloc(1, sizeof(*op));
+    struct xi_err err;
+
+    if (op == NULL || !s->restored) {
+        (void)xi_fail(&err, op == NULL ? XI_ENOMEM : XI_EAGAIN, "%s",
+                      op == NULL ? "no memory for a plan"
+                                 : "the daemon has just started and looks for its engines");
+        cb(ctx, NULL, &err);
+        free(op);
+        return;
+    }
+    *op = (struct load_op){.s = s, .options = load->options, .plan_cb = cb, .ctx = ctx};
+    xi_store_find(s->store, load->package, on_plan_found, op);
 }
 
 /* ---- unload ---- */
@@ -205,6 +286,11 @@ void xi_service_unload(struct xi_service *s, const char *tenant, const char *nam
     struct xi_err err;
 
     if (xi_sessions_find(s->sessions, tenant, name_or_id, &session, &err) != XI_OK) {
+        cb(ctx, NULL, &err);
+        return;
+    }
+    if (xi_swap_commits(session)) {
+        (void)xi_fail(&err, XI_ECONFLICT, "%s is being swapped at this moment", session->name);
         cb(ctx, NULL, &err);
         return;
     }

@@ -252,6 +252,7 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *m,
     s->service_ns = m->service_ns;
     if (m->engine[0] != '\0')
         (void)snprintf(s->engine, sizeof(s->engine), "%.*s", (int)sizeof(m->engine), m->engine);
+    s->last_used_ms = xi_now_ms();
     if (xi_memory_measured(e, &err) != XI_OK) {
         xi_entry_load_failed(e, &err);
         return;
@@ -624,10 +625,13 @@ static void step(struct xi_entry *e, const struct xi_fsm_input *input)
     acts = xi_fsm_feed(&e->fsm, &in);
     e->s.state = e->fsm.state;
     keep_crash_times(e, crashes);
-    if (e->s.state == XI_SESSION_DRAINING || e->s.state == XI_SESSION_GONE)
+    if (e->s.state == XI_SESSION_DRAINING || e->s.state == XI_SESSION_GONE) {
         xi_names_drop_name(e->m, e);
+        xi_leases_move(e->m, &e->s, NULL);
+    }
     perform(e, acts);
     xi_memory_settle(e);
+    xi_swap_notice(e);
     /* A request came in the moment in which it went idle. */
     if (e->fsm.state == XI_SESSION_IDLE && e->swap == NULL && xi_pool_busy(&e->s))
         xi_entry_feed(e, XI_EV_LOAD);

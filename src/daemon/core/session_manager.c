@@ -50,8 +50,15 @@ struct xi_sessions *xi_sessions_new(uv_loop_t *loop, const struct xi_sessions_co
         return NULL;
     }
     xi_sessions_set_memory(m, config->memory_bytes, !config->keep_idle);
+    (void)uv_timer_init(loop, &m->clock);
+    m->clock.data = m;
     xi_pool_set_hooks(pool, &(struct xi_pool_hooks){.ctx = m, .drained = on_drained});
     return m;
+}
+
+static void on_clock_closed(uv_handle_t *handle)
+{
+    free(handle->data);
 }
 
 void xi_sessions_free(struct xi_sessions *m)
@@ -60,7 +67,8 @@ void xi_sessions_free(struct xi_sessions *m)
         return;
     XI_ASSERT(m->alive == 0);
     xi_admission_free(m->admission);
-    free(m);
+    xi_leases_fini(&m->leases);
+    uv_close((uv_handle_t *)&m->clock, on_clock_closed);
 }
 
 void xi_sessions_set_engines(struct xi_sessions *m, const struct xi_engine_record *engines,
@@ -75,6 +83,7 @@ void xi_sessions_close(struct xi_sessions *m)
     struct xi_entry *e = m->first;
 
     m->closing = 1;
+    (void)uv_timer_stop(&m->clock);
     while (e != NULL) {
         struct xi_entry *next;
 
@@ -233,9 +242,9 @@ static void fill_in(struct xi_entry *e, const char *id, const char *digest,
     s->number = e->m->next_number++;
 }
 
-static enum xi_rc entry_new(struct xi_sessions *m, const char *id, const char *digest,
-                            struct xi_package_record *record, const struct xi_load_options *options,
-                            struct xi_entry **ret, struct xi_err *err)
+enum xi_rc xi_entry_new(struct xi_sessions *m, const char *id, const char *digest,
+                        struct xi_package_record *record, const struct xi_load_options *options,
+                        struct xi_entry **ret, struct xi_err *err)
 {
     struct xi_entry *e = calloc(1, sizeof(*e));
     enum xi_rc rc;
@@ -277,6 +286,19 @@ out:
     if (e != NULL)
         free(e->choices);
     free(e);
+    return rc;
+}
+
+enum xi_rc xi_sessions_admit(struct xi_sessions *m, const struct xi_package_record *record,
+                             struct xi_load_options *o, struct xi_err *err)
+{
+    enum xi_rc rc = normalise(m, record, o, err);
+
+    if (rc == XI_OK && m->closing)
+        rc = xi_fail(err, XI_EDRAIN, "the daemon is shutting down");
+    if (rc == XI_OK && m->count >= XI_SESSIONS_MAX)
+        rc =
+            xi_fail(err, XI_EAGAIN, "%u sessions are loaded, %d may be", m->count, XI_SESSIONS_MAX);
     return rc;
 }
 
@@ -323,13 +345,14 @@ enum xi_rc xi_sessions_load(struct xi_sessions *m, const char *id, const char *d
         rc =
             xi_fail(err, XI_EAGAIN, "%u sessions are loaded, %d may be", m->count, XI_SESSIONS_MAX);
     if (rc == XI_OK)
-        rc = entry_new(m, id, digest, record, &o, &e, err);
+        rc = xi_entry_new(m, id, digest, record, &o, &e, err);
     if (rc != XI_OK) {
         xi_record_free(record);
         return rc;
     }
     xi_log(XI_INFO, "session.load", "id=%s name=%s version=%s tenant=%s lanes=%u", e->s.id,
            e->s.name, e->s.version, e->s.tenant, e->s.lane_count);
+    xi_clock_need(m);
     *ret = &e->s;
     if (o.lazy) { /* the first request loads it */
         xi_entry_feed(e, XI_EV_PARK);

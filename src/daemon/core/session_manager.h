@@ -98,8 +98,12 @@ struct xi_session {
     uint32_t n_states;
     struct xi_msg_port *states; /* n_states; owned */
     struct xi_sequences *sequences;
-    struct xi_response_cache *cache;  /* NULL until the first request that may use it */
-    uint32_t leases;                  /* that hold it now */
+    struct xi_response_cache *cache; /* NULL until the first request that may use it */
+    uint32_t leases;                 /* that hold it now */
+    const struct xi_swap_view *swap; /* it takes part in now; NULL: none (session_swap.h) */
+    char replaced[XI_UUID_TEXT + 1]; /* whom it took the place of; "" : nobody */
+    char replaced_version[72];
+    const char *replaced_how;         /* "beside", "in-place", "shadow" */
     uint64_t last_used_ms;            /* monotonic */
     uint64_t reserved_bytes;          /* what admission holds for it */
     uint32_t retry_after_s;           /* of a refusal for memory: when it may do; 0: nobody knows */
@@ -214,6 +218,17 @@ void xi_sessions_set_memory(struct xi_sessions *m, uint64_t limit_bytes, int evi
  * first used. 0: no more. */
 struct xi_budget_view;
 int xi_sessions_budget(struct xi_sessions *m, uint32_t index, struct xi_budget_view *ret);
+
+/* Leases: each keeps its session loaded until it expires or is ended; they survive no restart of
+ * the daemon, and a swap hands them over. An IDLE session is loaded for it. expires_ms: on the
+ * monotonic clock. EAGAIN, ENOMEM; ENOENT: no such lease (any more). */
+struct xi_lease;
+enum xi_rc xi_sessions_lease(struct xi_sessions *m, struct xi_session *session, uint32_t ttl_s,
+                             const struct xi_lease **ret, struct xi_err *err) XI_MUST_CHECK;
+/* ttl_s 0 ends it (*ret is NULL then). tenant NULL: any. */
+enum xi_rc xi_sessions_lease_renew(struct xi_sessions *m, const char *tenant, const char *id,
+                                   uint32_t ttl_s, const struct xi_lease **ret,
+                                   struct xi_err *err) XI_MUST_CHECK;
 
 /* What a load would do, for dry runs. */
 struct xi_plan {

@@ -171,6 +171,13 @@ void xi_names_drop_name(struct xi_sessions *m, struct xi_entry *e)
     }
 }
 
+void xi_names_swap_over(struct xi_sessions *m, struct xi_named *name)
+{
+    name->swap = NULL;
+    if (name->n == 0)
+        named_free(m, name);
+}
+
 void xi_names_drop_id(struct xi_sessions *m, struct xi_entry *e)
 {
     struct xi_entry **at = &m->ids[id_bucket(e->s.id)];

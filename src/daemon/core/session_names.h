@@ -49,6 +49,8 @@ void xi_names_drop_id(struct xi_sessions *m, struct xi_entry *e);   /* remembers
 void xi_names_share(struct xi_named *name, struct xi_entry *e, uint32_t share);
 /* e becomes the active one with all the weight. */
 void xi_names_flip(struct xi_named *name, struct xi_entry *e);
+/* The name is free for another swap; it goes if nobody has it any more. */
+void xi_names_swap_over(struct xi_sessions *m, struct xi_named *name);
 struct xi_named *xi_names_find(struct xi_sessions *m, const char *tenant, const char *name);
 /* The one that differs in case only, or the same. */
 struct xi_named *xi_names_twin(struct xi_sessions *m, const char *tenant, const char *name);

@@ -3,6 +3,10 @@
  *   session_fsm.c      the rules, pure
  *   session_names.c    lookup by name and id, shares, ids that have ended
  *   session_route.c    the hot path: which session does a request go to
+ *   swap_fsm.c         the rules of a swap, pure
+ *   session_swap.c     does what they say
+ *   session_shadow.c   copies of requests for a session on trial
+ *   session_idle.c     leases, and giving hosts back that nobody needs (leases.c: the table)
  *   session_manager.c  load, unload, find: what callers ask
  *   session_memory.c   what they may take of the machine's memory, and who makes room
  *   session_host.c     does what the rules say: variants, timers, notices
@@ -11,10 +15,12 @@
 #ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
 #define XI_DAEMON_CORE_SESSION_PRIVATE_H
 
+#include "daemon/core/leases.h"
 #include "daemon/core/pool_private.h"
 #include "daemon/core/session_fsm.h"
 #include "daemon/core/session_memory.h"
 #include "daemon/core/session_names.h"
+#include "daemon/core/session_swap.h"
 #include "daemon/core/variants.h"
 
 #define XI_NAME_BUCKETS     2048u /* a power of two, twice the sessions */
@@ -106,12 +112,48 @@ struct xi_sessions {
     struct xi_entry *ids[XI_NAME_BUCKETS];
     struct xi_ended ended[XI_ENDED_MAX];
     uint32_t next_ended;
+    struct xi_leases leases;
+    uv_timer_t clock; /* leases and idling; runs while there are any */
 };
 
 static inline struct xi_entry *xi_entry_of(struct xi_session *s)
 {
     return (struct xi_entry *)(void *)s;
 }
+
+/* A swap under way. Both sessions are referenced until it is over. */
+struct xi_swap {
+    struct xi_sessions *m;
+    struct xi_swap_fsm fsm;
+    struct xi_named *named; /* NULL once it is decided */
+    struct xi_entry *old, *new;
+    uv_timer_t timer, kick;
+    unsigned open_handles;
+    uint32_t trial_s;
+    uint64_t ends_ms; /* of the trial or the drain, on the loop's clock */
+    struct xi_waiters callers, promoters;
+    struct xi_err reason, why;                  /* what may roll it back, what did */
+    struct xi_session_stats old_base, new_base; /* when the trial began */
+    uint32_t new_crashes;
+    struct xi_swap_view view;
+    struct xi_shadow *shadow; /* NULL: none */
+};
+
+struct xi_shadow *xi_shadow_new(struct xi_swap *swap); /* NULL: memory is out */
+void xi_shadow_put(struct xi_shadow *shadow);          /* NULL is fine; copies still end */
+
+/* ---- idling (session_idle.c) ---- */
+void xi_clock_need(struct xi_sessions *m); /* a session or a lease that needs it has come */
+void xi_leases_move(struct xi_sessions *m, struct xi_session *from, struct xi_session *to);
+
+/* ---- load ---- */
+/* May a session be loaded now, and with what options? Spells them out. */
+enum xi_rc xi_sessions_admit(struct xi_sessions *m, const struct xi_package_record *record,
+                             struct xi_load_options *o, struct xi_err *err) XI_MUST_CHECK;
+/* A session in state LOADING that nobody has fed. record moves only on success. */
+enum xi_rc xi_entry_new(struct xi_sessions *m, const char *id, const char *digest,
+                        struct xi_package_record *record, const struct xi_load_options *options,
+                        struct xi_entry **ret, struct xi_err *err) XI_MUST_CHECK;
 
 /* ---- life ---- */
 void xi_entry_feed(struct xi_entry *e, enum xi_fsm_event event);

@@ -6,6 +6,7 @@
 #include "base/name.h"
 #include "daemon/core/sequences.h"
 #include "daemon/core/session_private.h"
+#include "daemon/core/session_swap.h"
 
 static enum xi_rc ended(struct xi_sessions *m, const char *id, struct xi_err *err)
 {
@@ -36,7 +37,7 @@ static int pick(struct xi_named *name, const struct xi_route_ask *ask)
     return xi_targets_pick(name->targets, name->n, xi_sequence_hash(ask->client, seq->id) | 1);
 }
 
-/* The entry that a request for this name or id goes to; *ret_named: where it stands. */
+/* The entry that a request for this name or id goes to. */
 static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
                          struct xi_entry **ret, struct xi_err *err)
 {
@@ -47,8 +48,10 @@ static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
     if (xi_uuid_valid(which)) {
         struct xi_entry *e = xi_ids_find(m, which);
         int mine = e != NULL && (ask->tenant == NULL || strcmp(e->s.tenant, ask->tenant) == 0);
+        int goes_on = mine && ask->sequence != NULL && e->s.state == XI_SESSION_READY &&
+                      xi_sequences_has(&e->s, ask->client, ask->sequence->id);
 
-        if (mine && e->s.successor[0] == '\0') {
+        if (mine && (e->s.successor[0] == '\0' || goes_on)) {
             *ret = e;
             return XI_OK;
         }
@@ -117,21 +120,7 @@ void xi_session_leave(struct xi_session *s)
     XI_ASSERT(s->users > 0);
     s->users--;
     s->last_used_ms = xi_now_ms();
+    if (s->users == 0)
+        xi_swap_notice(xi_entry_of(s));
     xi_session_put(s);
-}
-
-/* ---- idling ---- */
-
-int xi_sessions_idle(struct xi_sessions *m, struct xi_session *s, const char *why)
-{
-    struct xi_entry *e = xi_entry_of(s);
-
-    XI_ASSERT(e->m == m);
-    if (s->state != XI_SESSION_READY || s->users > 0 || s->leases > 0 || e->swap != NULL ||
-        xi_pool_busy(s))
-        return 0;
-    xi_log(XI_INFO, "session.idle", "id=%s name=%s bytes=%llu why=%s", s->id, s->name,
-           (unsigned long long)s->memory_bytes, why);
-    xi_entry_feed(e, XI_EV_PARK);
-    return 1;
 }

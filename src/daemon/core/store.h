@@ -106,6 +106,10 @@ void xi_store_forget_group(struct xi_store *store, const char *id);
 void xi_store_desire(struct xi_store *store, const struct xi_desired *row, xi_store_cb cb,
                      void *ctx);
 void xi_store_undesire(struct xi_store *store, const char *id, xi_store_cb cb, void *ctx);
+/* One row for another in one transaction: whenever the daemon ends, exactly one of them comes back.
+ * An old row that is not there is fine. */
+void xi_store_replace(struct xi_store *store, const char *old_id, const struct xi_desired *row,
+                      xi_store_cb cb, void *ctx);
 typedef void (*xi_desired_cb)(void *ctx, const struct xi_desired *rows, size_t n,
                               const struct xi_err *err);
 void xi_store_desired(struct xi_store *store, xi_desired_cb cb, void *ctx);

@@ -338,6 +338,28 @@ void xi_store_desire(struct xi_store *store, const struct xi_desired *row, xi_st
     submit(store, c, work_desire, done_plain);
 }
 
+static void work_replace(struct xi_store *store, struct xi_store_job *job)
+{
+    struct call *c = call_of(job);
+
+    job->err.rc = xi_catalogue_replace(store->catalogue, c->reference, &c->desired_row, &job->err);
+}
+
+void xi_store_replace(struct xi_store *store, const char *old_id, const struct xi_desired *row,
+                      xi_store_cb cb, void *ctx)
+{
+    struct xi_err err = {0};
+    struct call *c = call_new(old_id, ctx, &err);
+
+    if (c == NULL) {
+        cb(ctx, &err);
+        return;
+    }
+    c->desired_row = *row;
+    c->cb.plain = cb;
+    submit(store, c, work_replace, done_plain);
+}
+
 static void work_undesire(struct xi_store *store, struct xi_store_job *job)
 {
     struct call *c = call_of(job);

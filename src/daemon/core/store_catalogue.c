@@ -273,14 +273,13 @@ enum xi_rc xi_catalogue_run(struct xi_catalogue *c, enum xi_statement s, const c
     return rc;
 }
 
-static enum xi_rc begin(struct xi_catalogue *c, struct xi_err *err)
+enum xi_rc xi_catalogue_begin(struct xi_catalogue *c, struct xi_err *err)
 {
     (void)xi_catalogue_use(c, S_BEGIN);
     return xi_catalogue_run(c, S_BEGIN, "writing the catalogue", err);
 }
 
-/* Commits when rc is XI_OK; otherwise, and when that fails, undoes everything since begin. */
-static enum xi_rc end(struct xi_catalogue *c, enum xi_rc rc, struct xi_err *err)
+enum xi_rc xi_catalogue_end(struct xi_catalogue *c, enum xi_rc rc, struct xi_err *err)
 {
     (void)xi_catalogue_use(c, S_COMMIT);
     if (rc == XI_OK)
@@ -387,13 +386,13 @@ enum xi_rc xi_catalogue_add(struct xi_catalogue *c, const struct xi_package_reco
     }
     if (rc != XI_ENOENT)
         return rc;
-    rc = begin(c, err);
+    rc = xi_catalogue_begin(c, err);
     if (rc != XI_OK)
         return rc;
     rc = add_package(c, digest, record, err);
     if (rc == XI_OK)
         rc = add_blobs(c, digest, record, err);
-    rc = end(c, rc, err);
+    rc = xi_catalogue_end(c, rc, err);
     if (rc == XI_OK)
         *ret_existed = 0;
     return rc;

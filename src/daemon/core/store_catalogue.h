@@ -51,6 +51,9 @@ enum xi_rc xi_catalogue_totals(struct xi_catalogue *c, uint64_t *ret_packages,
 /* Desired state. A row with the same id is replaced; ENOENT when its package is not here. */
 enum xi_rc xi_catalogue_desire(struct xi_catalogue *c, const struct xi_desired *row,
                                struct xi_err *err) XI_MUST_CHECK;
+/* The row of old_id (it need not be there) goes and this one comes, both or neither. */
+enum xi_rc xi_catalogue_replace(struct xi_catalogue *c, const char *old_id,
+                                const struct xi_desired *row, struct xi_err *err) XI_MUST_CHECK;
 enum xi_rc xi_catalogue_undesire(struct xi_catalogue *c, const char *id,
                                  struct xi_err *err) XI_MUST_CHECK; /* an unknown id is fine */
 /* Oldest first; free() it. At most XI_SESSIONS_MAX. */

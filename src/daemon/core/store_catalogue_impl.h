@@ -66,4 +66,9 @@ static inline void xi_copy_text(sqlite3_stmt *st, int column, char *dst, size_t 
     (void)snprintf(dst, room, "%s", text ? (const char *)text : "");
 }
 
+enum xi_rc xi_catalogue_begin(struct xi_catalogue *c, struct xi_err *err) XI_MUST_CHECK;
+/* Commits when rc is XI_OK; otherwise, and when that fails, undoes everything since begin. */
+enum xi_rc xi_catalogue_end(struct xi_catalogue *c, enum xi_rc rc,
+                            struct xi_err *err) XI_MUST_CHECK;
+
 #endif

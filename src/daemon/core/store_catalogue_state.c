@@ -41,6 +41,19 @@ enum xi_rc xi_catalogue_undesire(struct xi_catalogue *c, const char *id, struct 
     return xi_catalogue_run(c, S_UNDESIRE, "writing desired state", err);
 }
 
+enum xi_rc xi_catalogue_replace(struct xi_catalogue *c, const char *old_id,
+                                const struct xi_desired *row, struct xi_err *err)
+{
+    enum xi_rc rc = xi_catalogue_begin(c, err);
+
+    if (rc != XI_OK)
+        return rc;
+    rc = xi_catalogue_undesire(c, old_id, err);
+    if (rc == XI_OK)
+        rc = xi_catalogue_desire(c, row, err);
+    return xi_catalogue_end(c, rc, err);
+}
+
 static void read_desired(sqlite3_stmt *st, struct xi_desired *row)
 {
     struct xi_load_options *o = &row->options;
