@@ -11,6 +11,7 @@
 #include "daemon/core/request.h"
 #include "daemon/core/resource_monitor.h"
 #include "daemon/core/session_manager.h"
+#include "daemon/core/session_plan.h"
 #include "daemon/core/session_swap.h"
 #include "daemon/core/store.h"
 #include "daemon/core/tenants.h"

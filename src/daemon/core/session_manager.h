@@ -230,24 +230,6 @@ enum xi_rc xi_sessions_lease_renew(struct xi_sessions *m, const char *tenant, co
                                    uint32_t ttl_s, const struct xi_lease **ret,
                                    struct xi_err *err) XI_MUST_CHECK;
 
-/* What a load would do, for dry runs. */
-struct xi_plan {
-    char variant[64], engine[64], device[32], version[72];
-    enum xi_isolation isolation;
-    char isolation_reason[160];
-    char skipped[512]; /* variants that do not do here, and why */
-    int measured;      /* needed_bytes was measured before, else it is the package's estimate */
-    uint64_t needed_bytes, free_bytes, limit_bytes; /* free and limit 0: no limit */
-    struct xi_err verdict;                          /* XI_OK: it would be admitted */
-    char evicts[256];                               /* names of those that would make room */
-};
-/* record is borrowed. ENOENGINE, EUNSUPPORTED, …: no variant does. The memory figures are filled in
- * by admission. */
-enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
-                            const struct xi_package_record *record,
-                            const struct xi_load_options *options, struct xi_plan *ret,
-                            struct xi_err *err) XI_MUST_CHECK;
-
 void xi_session_get(struct xi_session *s);
 void xi_session_put(struct xi_session *s);
 /* Walks all, newest last; NULL starts, NULL ends. */

@@ -1,3 +1,5 @@
+#include "daemon/core/session_plan.h"
+
 #include <stdlib.h>
 #include <string.h>
 
