@@ -108,6 +108,7 @@ int main(int argc, char **argv)
     if (chdir("/") != 0)
         return EXIT_USAGE;
     xi_self_step_back(args.nice);
+    xi_self_expendable();
     switch (args.role) {
     case 0:
         return xi_role_run(&args);

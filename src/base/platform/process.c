@@ -146,9 +146,17 @@ static int sum_kib(pid_t pid, const char *file, const char *key, uint64_t *ret_b
 
 int xi_process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_peak_bytes)
 {
-    if (sum_kib(pid, "smaps_rollup", "Private_", ret_private_bytes) != 0)
+    uint64_t top = 0, of_files = 0, shared = 0;
+
+    if (sum_kib(pid, "smaps_rollup", "Private_", ret_private_bytes) != 0 ||
+        sum_kib(pid, "status", "VmHWM", &top) != 0 ||
+        sum_kib(pid, "status", "RssFile", &of_files) != 0 ||
+        sum_kib(pid, "status", "RssShmem", &shared) != 0)
         return -1;
-    return sum_kib(pid, "status", "VmHWM", ret_peak_bytes);
+    /* Libraries, mapped models and the daemon's segments are not this process's alone. */
+    top -= of_files + shared < top ? of_files + shared : top;
+    *ret_peak_bytes = top > *ret_private_bytes ? top : *ret_private_bytes;
+    return 0;
 }
 
 int xi_process_reap(pid_t pid, int *ret_exit_code, int *ret_signal)

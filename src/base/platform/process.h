@@ -28,8 +28,8 @@ int xi_process_signal(int pidfd, int signo);
 /* Kills every process of the group that the child was started in. Only before it is reaped: until
  * then its number cannot be another's. */
 void xi_process_kill_group(pid_t pid);
-/* Memory of a process (0: this one) that goes back when it ends, and its largest resident size so
- * far. Reads /proc: milliseconds for a large process. 0 on success. */
+/* Memory of a process (0: this one) that goes back when it ends, and the most of it so far. Reads
+ * /proc: milliseconds for a large process. 0 on success. */
 int xi_process_memory(pid_t pid, uint64_t *ret_private_bytes, uint64_t *ret_peak_bytes);
 /* Collects an ended child: 1 and what happened (exit code, or signal number), 0 if it runs on. */
 int xi_process_reap(pid_t pid, int *ret_exit_code, int *ret_signal);

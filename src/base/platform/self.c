@@ -1,6 +1,7 @@
 #define _GNU_SOURCE
 #include "base/platform/self.h"
 
+#include <fcntl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -9,6 +10,16 @@
 void xi_self_protect(void)
 {
     (void)prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+void xi_self_expendable(void)
+{
+    int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+
+    if (fd < 0)
+        return;
+    (void)!write(fd, "800", 3);
+    (void)close(fd);
 }
 
 uint64_t xi_self_raise_fds(void)

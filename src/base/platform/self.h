@@ -6,6 +6,8 @@
 
 /* No core dumps, and no other process of the same user may look into this one's memory. */
 void xi_self_protect(void);
+/* When memory is out, the kernel ends this process (and those it starts) before others. */
+void xi_self_expendable(void);
 /* As many file descriptors as the system lets us have; returns how many that are. */
 uint64_t xi_self_raise_fds(void);
 

@@ -25,6 +25,7 @@ struct room {
     const struct budget *b;
     uint32_t budget;
     const struct xi_tenant *tenant;
+    const struct xi_holding *asking;
     uint64_t extra;        /* that is asked for */
     uint64_t staying;      /* of the budget, held or promised */
     uint64_t tenant_stays; /* of the tenant, in all budgets */
@@ -134,7 +135,12 @@ static struct room room_of(struct xi_admission *a, const struct xi_holding *aski
                            uint64_t bytes)
 {
     const struct budget *b = &a->budgets[budget];
-    struct room r = {.a = a, .b = b, .budget = budget, .tenant = asking->tenant, .gain = b->freed};
+    struct room r = {.a = a,
+                     .b = b,
+                     .budget = budget,
+                     .tenant = asking->tenant,
+                     .asking = asking,
+                     .gain = b->freed};
     const struct xi_holding *h;
 
     r.extra = bytes > total(asking) ? bytes - total(asking) : 0;
@@ -213,10 +219,15 @@ static int older_first(const void *a, const void *b)
     return 0;
 }
 
+static uint64_t stays_until(const struct xi_holding *h)
+{
+    return h->protected_ms > h->in_use_ms ? h->protected_ms : h->in_use_ms;
+}
+
 static int may_go(const struct xi_holding *h, uint64_t now_ms, int heed_guard)
 {
     return h->evictable && !h->leaving && h->held > 0 && h->promised == 0 &&
-           (!heed_guard || now_ms >= h->protected_ms);
+           (!heed_guard || now_ms >= stays_until(h));
 }
 
 static void candidates(struct xi_admission *a, const struct xi_holding *asking, uint64_t now_ms,
@@ -285,7 +296,7 @@ static void who_holds(const struct room *r, int of_tenant, char *ret, size_t roo
     for (h = r->a->first; h != NULL && all->n < XI_SESSIONS_MAX; h = h->next) {
         int counts = of_tenant ? h->tenant == r->tenant : h->budget == r->budget;
 
-        if (counts && h->held > 0)
+        if (counts && h->held > 0 && h != r->asking)
             all->all[all->n++] = h;
     }
     qsort(all->all, all->n, sizeof(all->all[0]), larger_first);
@@ -303,9 +314,10 @@ static enum xi_rc refuse_tenant(const struct room *r, const struct xi_holding *h
     char need[24], have[24], limit[24], who[100];
 
     who_holds(r, 1, who, sizeof(who));
-    (void)xi_fail(err, XI_EBUDGET, "%s needs %s more; %s of tenant %s's %s are free%s", h->name,
-                  xi_bytes_text(r->extra, need), xi_bytes_text(tenant_free(r), have),
-                  r->tenant->name, xi_bytes_text(r->tenant->limits.memory_bytes, limit), who);
+    (void)xi_fail(err, XI_EBUDGET, "%s needs %s; %s of tenant %s's %s are free%s", h->name,
+                  xi_bytes_text(r->extra + total(h), need),
+                  xi_bytes_text(tenant_free(r) + total(h), have), r->tenant->name,
+                  xi_bytes_text(r->tenant->limits.memory_bytes, limit), who);
     return xi_hint(err,
                    "unload one of %s's models, or raise its memory: POST /v1/control/configure",
                    r->tenant->name);
@@ -318,17 +330,17 @@ static enum xi_rc refuse_device(const struct room *r, const struct xi_holding *h
     char need[24], have[24], limit[24], who[100];
 
     who_holds(r, 0, who, sizeof(who));
-    (void)xi_bytes_text(r->extra, need);
+    (void)xi_bytes_text(r->extra + total(h), need);
     if (by_machine < by_limit) {
         (void)xi_fail(err, XI_EBUDGET, "%s needs %s of %s; other programs leave %s%s", h->name,
-                      need, r->b->name, xi_bytes_text(by_machine, have), who);
+                      need, r->b->name, xi_bytes_text(by_machine + total(h), have), who);
         return xi_hint(err,
                        "end other programs, or unload a model (xinfer ps, xinfer unload NAME)");
     }
     (void)xi_fail(err, XI_EBUDGET, "%s needs %s of %s; %s of %s are free%s", h->name, need,
-                  r->b->name, xi_bytes_text(by_limit, have), xi_bytes_text(r->b->limit, limit),
-                  who);
-    if (r->extra > r->b->limit)
+                  r->b->name, xi_bytes_text(by_limit + total(h), have),
+                  xi_bytes_text(r->b->limit, limit), who);
+    if (r->extra + total(h) > r->b->limit)
         return xi_hint(err, "it never fits: a smaller variant, fewer instances, or a higher "
                             "\"memory\" in the configuration");
     return xi_hint(err,
@@ -344,14 +356,15 @@ static enum xi_rc refuse_thrash(const struct xi_victims *v, uint64_t now_ms,
     uint32_t i;
 
     for (i = 1; i < v->n; i++) {
-        if (v->all[i]->protected_ms > last->protected_ms)
+        if (stays_until(v->all[i]) > stays_until(last))
             last = v->all[i];
     }
-    *ret_retry_ms = last->protected_ms - now_ms;
+    *ret_retry_ms = stays_until(last) - now_ms;
     (void)xi_fail(err, XI_EBUDGET,
-                  "%s and %s do not fit together and %s was brought back just now: it stays for "
-                  "another %llu s",
+                  "%s and %s do not fit together and %s was %s just now: it stays for another "
+                  "%llu s",
                   h->name, last->name, last->name,
+                  last->protected_ms > now_ms ? "brought back" : "used",
                   (unsigned long long)((*ret_retry_ms + 999) / 1000));
     return xi_hint(err, "raise \"memory\", or unload one for good: xinfer unload %s", last->name);
 }

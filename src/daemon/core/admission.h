@@ -32,6 +32,7 @@ struct xi_holding {
     uint64_t resident_bytes; /* what it really takes, once measured; 0: not yet */
     uint64_t measured_ms;    /* when */
     int evictable;           /* idle, not pinned, not leased, not loading */
+    uint64_t in_use_ms; /* until then it counts as in use: its next request may be on its way */
 
     uint32_t budget;
     uint64_t held, promised; /* bytes; promised comes on top when it is granted */

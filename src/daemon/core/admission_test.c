@@ -192,7 +192,7 @@ static void a_tenant_keeps_to_its_quota(void **state)
     assert_int_equal(acme.reserved_bytes, 200 * XI_MIB);
     one.evictable = 0;
     assert_int_equal(ask(a, &two, 101, 1), XI_EBUDGET); /* others' going would not help */
-    assert_string_equal(err.msg, "two needs 101.0 MiB more; 100.0 MiB of tenant acme's 300.0 MiB "
+    assert_string_equal(err.msg, "two needs 101.0 MiB; 100.0 MiB of tenant acme's 300.0 MiB "
                                  "are free; held by one 200.0 MiB");
     one.evictable = 1;
     assert_int_equal(ask(a, &two, 101, 1), XI_EAGAIN);

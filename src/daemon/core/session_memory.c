@@ -133,7 +133,9 @@ static void look_at_sessions(struct xi_sessions *m)
         e->memory.holding.name = e->s.name;
         e->memory.holding.tenant = e->s.owner;
         e->memory.holding.evictable = may_be_evicted(e);
-        e->memory.holding.last_used_ms = e->s.last_used_ms;
+        e->memory.holding.last_used_ms =
+            e->s.last_used_ms > e->memory.loaded_ms ? e->s.last_used_ms : e->memory.loaded_ms;
+        e->memory.holding.in_use_ms = e->s.last_used_ms != 0 ? e->s.last_used_ms + XI_IN_USE_MS : 0;
     }
 }
 
@@ -157,20 +159,20 @@ static struct xi_entry *entry_of_holding(struct xi_holding *h)
 /* 0: it came into use in this very moment. */
 static int evict(struct xi_entry *victim, const struct xi_entry *for_whom)
 {
+    uint64_t idle_ms = xi_now_ms() - victim->memory.holding.last_used_ms;
     char bytes[24];
     struct xi_err why;
 
     (void)xi_fail(&why, XI_OK, "its %s were needed for %s (tenant %s); it was idle for %llu s",
                   xi_bytes_text(victim->memory.holding.held, bytes), for_whom->s.name,
-                  for_whom->s.tenant,
-                  (unsigned long long)(xi_now_ms() - victim->s.last_used_ms) / 1000);
+                  for_whom->s.tenant, (unsigned long long)idle_ms / 1000);
     (void)xi_hint(&why, "its next request loads it again; keep it with xinfer load --pin");
     if (!xi_sessions_idle(victim->m, &victim->s, why.msg))
         return 0;
     note(victim, XI_WHY_EVICTED, &why);
     xi_log(XI_INFO, "session.evicted", "id=%s name=%s bytes=%llu for=%s idle_ms=%llu", victim->s.id,
            victim->s.name, (unsigned long long)victim->memory.holding.held, for_whom->s.name,
-           (unsigned long long)(xi_now_ms() - victim->s.last_used_ms));
+           (unsigned long long)idle_ms);
     return 1;
 }
 
@@ -296,8 +298,9 @@ void xi_memory_claim(struct xi_entry *e, void (*then)(struct xi_entry *e, const 
     struct xi_err err;
     enum xi_rc rc;
 
-    if (mine->choice != e->at)
-        give_back(e); /* another variant, perhaps another device */
+    /* Another variant, perhaps another device; or it was on its way out when a request came. */
+    if (mine->choice != e->at || mine->holding.leaving)
+        give_back(e);
     mine->choice = e->at;
     mine->need = need_of(e->m, e->s.digest, e->s.record, &e->s.options, &e->choices[e->at]);
     saved = context_saved(e);
@@ -342,7 +345,7 @@ enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err)
     xi_store_note_peak(e->m->store, &key);
     mine->holding.resident_bytes = peak;
     mine->holding.measured_ms = xi_now_ms();
-    s->last_used_ms = xi_now_ms();
+    mine->loaded_ms = xi_now_ms();
     mine->need = (struct xi_memory_need){key.bytes, XI_MEMORY_MEASURED};
     rc = ask(e, peak, err);
     if (rc == XI_EAGAIN) { /* it has taken it already: others leave while it serves */

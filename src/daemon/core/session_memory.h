@@ -15,6 +15,7 @@
 struct xi_entry;
 
 #define XI_THRASH_GUARD_MS  60000u
+#define XI_IN_USE_MS        250u          /* after a request the next one may be on its way */
 #define XI_MEMORY_GUESS_MIN (32 * XI_MIB) /* on top of twice the files */
 #define XI_HOST_SPARE_BYTES (256 * XI_MIB)
 
@@ -30,6 +31,7 @@ struct xi_memory_need {
 struct xi_session_memory {
     struct xi_holding holding;
     uint32_t choice; /* the variant that holding is for */
+    uint64_t loaded_ms;
     struct xi_memory_need need;
     void (*then)(struct xi_entry *e, const struct xi_err *err); /* NULL: nobody waits */
     int waiting;                                                /* for victims to leave */

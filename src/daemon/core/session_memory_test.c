@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "daemon/core/admission.h"
 #include "daemon/core/core_fixture.h"
+#include "daemon/core/session_private.h"
 #include "daemon/core/tenants.h"
 #include "daemon/core/why.h"
 
@@ -79,6 +80,12 @@ static struct xi_session *loaded(struct fixture *f, const char *name, uint64_t m
     return s;
 }
 
+static void used_at(struct xi_session *s, uint64_t ms)
+{
+    s->last_used_ms = ms;
+    xi_entry_of(s)->memory.loaded_ms = 0;
+}
+
 static struct xi_budget_view budget(struct fixture *f)
 {
     struct xi_budget_view view;
@@ -133,8 +140,8 @@ static void the_longest_idle_leaves_and_comes_back(void **state)
     int wait;
 
     (void)state;
-    a->last_used_ms = 10;
-    b->last_used_ms = 20;
+    used_at(a, 10);
+    used_at(b, 20);
     c = load(f, "c", 140, &o, &t);
     assert_int_equal(a->state, XI_SESSION_IDLE);
     assert_int_equal(b->state, XI_SESSION_READY);
@@ -150,7 +157,7 @@ static void the_longest_idle_leaves_and_comes_back(void **state)
     assert_int_equal(a->reserved_bytes, 0);
     fake.peak_bytes = 0;
     /* A request for a: b is the longest idle now. a returned within the guard: it may stay. */
-    b->last_used_ms = 20;
+    used_at(b, 20);
     assert_int_equal(xi_sessions_route(f->sessions, &ask, &routed, &wait, &err), XI_OK);
     assert_ptr_equal(routed, a);
     assert_int_equal(b->state, XI_SESSION_IDLE);
@@ -160,8 +167,8 @@ static void the_longest_idle_leaves_and_comes_back(void **state)
     xi_session_leave(a);
     fake.peak_bytes = 0;
     /* b wants back: c goes. Then c: neither may go again so soon. */
-    a->last_used_ms = 1;
-    c->last_used_ms = 2;
+    used_at(a, 1);
+    used_at(c, 2);
     ask.name_or_id = "b";
     assert_int_equal(xi_sessions_route(f->sessions, &ask, &routed, &wait, &err), XI_OK);
     assert_int_equal(a->state, XI_SESSION_READY);
@@ -208,6 +215,30 @@ static void who_is_in_use_or_pinned_stays(void **state)
     end(fake.hosts[1]);
     fake_loaded(fake_last(), 1000);
     assert_true(t.times == 4 && t.rc == XI_OK);
+    unmake(f);
+}
+
+static void a_request_for_one_that_leaves_takes_its_turn(void **state)
+{
+    struct fixture *f = make(300);
+    struct xi_load_options o = fixture_options("b", 1);
+    struct xi_route_ask ask = {.tenant = "default", .name_or_id = "a"};
+    struct told t = {0};
+    struct xi_session *a = loaded(f, "a", 200), *b, *routed;
+    struct xi_err err;
+    int wait;
+
+    (void)state;
+    b = load(f, "b", 200, &o, &t);
+    assert_int_equal(a->state, XI_SESSION_IDLE);
+    assert_int_equal(xi_sessions_route(f->sessions, &ask, &routed, &wait, &err), XI_OK);
+    end(fake.hosts[0]); /* b was first */
+    assert_int_equal(b->reserved_bytes, 200 * XI_MIB);
+    assert_int_equal(a->reserved_bytes, 0);
+    assert_int_equal(a->state, XI_SESSION_IDLE);
+    fake_loaded(fake_last(), 1000);
+    assert_true(t.times == 1 && t.rc == XI_OK);
+    xi_session_leave(a);
     unmake(f);
 }
 
@@ -355,6 +386,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_refused_with_figures),
         cmocka_unit_test(the_longest_idle_leaves_and_comes_back),
         cmocka_unit_test(who_is_in_use_or_pinned_stays),
+        cmocka_unit_test(a_request_for_one_that_leaves_takes_its_turn),
         cmocka_unit_test(an_unload_ends_the_waiting),
         cmocka_unit_test(the_second_load_knows_better),
         cmocka_unit_test(a_peak_that_does_not_fit_ends_the_load_or_others),
