@@ -56,3 +56,9 @@ def test_shares_batches_and_cores_are_measured(tmp_path):
     assert 2.4 < found["fair_split"] < 3.6
     assert found["batch_simulated_gain"] > 2
     assert found["cores_sum"] > 0.5 and found["realtime_ratio"] > 0
+
+
+def test_the_hot_path_allocates_nothing(tmp_path):
+    found = figures(tmp_path, "hotpath")
+    for case in ("alone", "busy", "batches", "deadlines", "tenants"):
+        assert found["hotpath_%s_allocations" % case] == 0, case

@@ -593,19 +593,26 @@ static void engine_errors_are_passed_on(void **state)
     fixture_free(f);
 }
 
-static void nothing_is_allocated_on_the_way(void **state)
+static void allocate_nothing(uint32_t batch)
 {
     struct fixture *f = make(2, 100, 10000);
-    struct xi_session *s = fixture_session(f, "one", 2), *found;
+    struct xi_load_options o = fixture_options("one", 2);
+    struct xi_session *s, *found;
     struct xi_slot *slot;
     struct asked a[8];
     struct xi_err err;
     unsigned round, i;
     uint64_t before;
 
-    (void)state;
-    for (i = 0; i < 8; i++)
+    fake.rank = 2;
+    fake.max_batch = o.max_batch = batch;
+    s = fixture_load(f, &o);
+    for (i = 0; i < 8; i++) {
         fixture_ask(f, &a[i], s, 16, 1);
+        a[i].r.parts[0].rank = 2;
+        a[i].r.parts[0].dims[0] = 1;
+        a[i].r.parts[0].dims[1] = 16;
+    }
     before = allocations;
     for (round = 0; round < 1000; round++) {
         for (i = 0; i < 8; i++) {
@@ -627,7 +634,15 @@ static void nothing_is_allocated_on_the_way(void **state)
         assert_int_equal(a[i].answers, 1000);
         xi_slot_put(a[i].r.slot);
     }
+    assert_true((s->stats.runs < s->stats.ran) == (batch > 1));
     fixture_free(f);
+}
+
+static void nothing_is_allocated_on_the_way(void **state)
+{
+    (void)state;
+    allocate_nothing(1);
+    allocate_nothing(4);
 }
 
 /* ---- a random life ---- */
