@@ -19,7 +19,7 @@ from daemon import (ROOT, Daemon, build_dir, clean_env, free_port, is_running, i
                     run_program, wait_for)
 from models import floats, numbers, session
 
-VERBS = ["run", "serve", "load", "unload", "infer", "ls", "ps", "pack", "inspect", "doctor", "help",
+VERBS = ["run", "serve", "load", "unload", "infer", "ls", "ps", "pack", "inspect", "doctor", "config", "help",
          "version"]
 RAW = ("--dtype", "FP32", "--shape", "1,4")
 
