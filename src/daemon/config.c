@@ -88,6 +88,8 @@ const struct xi_config_key xi_config_keys[] = {
      "Where the engine plugins lie."},
     {"openvino_dir", NULL, NULL, TEXT(openvino_dir), "openvino in engine_dir, if it is there",
      "Where OpenVINO's libraries lie; empty: the system's own."},
+    {"sensors_root", NULL, NULL, TEXT(sensors_root), "the machine's own",
+     "A directory with the proc and sys of another machine, to see what its sensors would give."},
     {"host_program", NULL, NULL, TEXT(host_program), "xinfer-host beside the program",
      "The program that runs models."},
     {NULL, NULL, NULL, OTHER(XI_CONFIG_TEXT, listen), NULL, NULL},

@@ -36,7 +36,7 @@ struct xi_config {
     uint32_t idle_exit_s;                  /* end when no client was seen for so long; 0: never */
     int sandbox;
     uint32_t host_uid; /* as root: hosts run as this uid; 0: host_user.h picks */
-    char engine_dir[512], openvino_dir[512], host_program[512];
+    char engine_dir[512], openvino_dir[512], host_program[512], sensors_root[512];
 };
 
 /* Everything but state_dir and socket, which xi_config_args settles last. Finds the engines, the

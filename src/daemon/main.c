@@ -165,6 +165,7 @@ static enum xi_rc open_service(struct app *app, struct xi_err *err)
                                         .host_program = c->host_program,
                                         .engine_dir = c->engine_dir,
                                         .openvino_dir = c->openvino_dir,
+                                        .sensors_root = c->sensors_root,
                                         .input_memory_bytes = c->input_memory_bytes,
                                         .host_data_limit_bytes = c->host_data_limit_bytes,
                                         .cores = c->cores,

@@ -1,12 +1,15 @@
 """Telemetry as a console sees it: once, and again and again."""
 import contextlib
+import json
+import os
+import shutil
 import threading
 import time
 
 import pytest
 
 import models
-from daemon import wait_for
+from daemon import ROOT, wait_for
 from test_events import bearer, stream, with_tokens
 
 pytestmark = pytest.mark.tsan
@@ -92,6 +95,33 @@ def test_a_tenant_sees_its_own(new_daemon, tmp_path):
     with stream(daemon, "/v1/telemetry/stream?interval_ms=250", bearer("rival-infer")) as s:
         assert s.next()[1]["sessions"] == []
         assert s.next()[1]["sessions"] == []
+
+
+def test_sensors_of_another_board(new_daemon, tmp_path):
+    board, config = tmp_path / "board", tmp_path / "config.json"
+    shutil.copytree(os.path.join(ROOT, "tests", "data", "boards", "rk3588-npu"), board)
+    config.write_text(json.dumps({"sensors_root": str(board)}))
+    daemon = new_daemon("--config", str(config)).start()
+    got = wait_for(lambda: (t := daemon.get("/v1/telemetry").json())["npu_temp"] and t)
+    assert (got["npu_temp"], got["gpu_temp"], got["cpu_temp"]) == (47.5, 43, 46)
+    assert got["vram_usage"] is None and got["board_power_w"] is None
+    npu = next(d for d in got["devices"] if d["id"] == "npu:0")
+    assert (npu["kind"], npu["source"], npu["load"], npu["clock_mhz"]) == ("npu", "devfreq", 0.3, 1000)
+    sensors = {s["name"]: s for s in daemon.get("/v1/device/capabilities").json()["sensors"]}
+    assert sensors["devfreq"] == {"name": "devfreq", "state": "present", "missing": None}
+    assert sensors["nvml"]["state"] == "absent" and "libnvidia-ml" in sensors["nvml"]["missing"]
+    assert "devfreq" in daemon.cli("doctor").stdout
+    with stream(daemon, "/v1/events/stream") as s:
+        (board / "sys/class/thermal/thermal_zone3/temp").write_text("115000\n")
+        hot = s.until(lambda _, e: daemon.get("/v1/telemetry") and e["event"] == "device.hot")
+        assert (hot["fields"]["device"], hot["level"]) == ("npu:0", "error")
+        (board / "sys/class/thermal/thermal_zone3/temp").write_text("90000\n")
+        cool = s.until(lambda _, e: e["event"].startswith("device."))
+        assert (cool["event"], cool["fields"]["device"]) == ("device.cool", "npu:0")
+    shutil.rmtree(board / "sys" / "class" / "devfreq")
+    wait_for(lambda: not [d for d in daemon.get("/v1/telemetry").json()["devices"]
+                          if d["kind"] == "npu"])
+    assert "sensor.gone" in daemon.log()
 
 
 def test_metrics_have_series_of_what_is_loaded_only(daemon, tmp_path):

@@ -210,7 +210,10 @@ struct xi_session *xi_sessions_each(struct xi_sessions *m, struct xi_session *af
     (void)m;
     if (after == NULL)
         return &self->sessions[0];
-    return after == &self->sessions[0] ? &self->sessions[1] : NULL;
+    if (after == &self->sessions[0])
+        return &self->sessions[1];
+    uint32_t next = after == &self->sessions[1] ? 0 : (uint32_t)(after - self->more) + 1;
+    return next < self->n_more ? &self->more[next] : NULL;
 }
 
 uint32_t xi_sessions_count(const struct xi_sessions *m)

@@ -9,6 +9,8 @@
 struct fake_core {
     struct xi_service service;
     struct xi_session sessions[2];
+    struct xi_session *more; /* behind the two, n_more; the test's */
+    uint32_t n_more;
     struct xi_resources resources;
     struct xi_port_spec ports[2][1];
     uint32_t slots_out, slots_max; /* slots_max 0: as many as asked for */

@@ -68,7 +68,7 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
     if (s->shm != NULL)
         xi_shm_close_on(s->shm, s->loop);
     s->pool = xi_pool_new(s->loop, &pool);
-    s->monitor = xi_monitor_new(s->loop, "", XI_MONITOR_MS);
+    s->monitor = xi_monitor_new(s->loop, c->sensors_root ? c->sensors_root : "", XI_MONITOR_MS);
     sessions.monitor = s->monitor;
     if (s->monitor != NULL)
         xi_monitor_on_tick(s->monitor, on_second, s);

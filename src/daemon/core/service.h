@@ -21,7 +21,8 @@
 
 /* What the core needs to know of the configuration. */
 struct xi_service_config {
-    const char *state_dir, *host_program, *engine_dir, *openvino_dir; /* borrowed for its life */
+    const char *state_dir, *host_program, *engine_dir, *openvino_dir,
+        *sensors_root; /* borrowed for its life; sensors_root NULL: the machine's own */
     uint64_t input_memory_bytes, host_data_limit_bytes;
     uint32_t cores, queue_limit, watchdog_min_ms, crash_window_ms, crash_limit, host_uid;
     uint32_t drain_ms; /* of an unload */
