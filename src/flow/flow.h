@@ -62,4 +62,26 @@ enum xi_rc xi_flow_execute(struct xi_flow_run *run, const struct xi_flow_engine 
                            struct xi_str *picture, struct xi_flow_timing *timing,
                            struct xi_err *err) XI_MUST_CHECK;
 
+/* ---- the same in pieces, for flows that run one model once ----
+ *
+ * pre, the caller's run of the model, outputs, post; the bytes of pre's input are there until
+ * post is through. Several runs of one flow can be between pre and post at once: their inputs may
+ * be one batch. */
+int xi_flow_in_pieces(const struct xi_flow *flow);     /* it can be taken apart like that */
+const char *xi_flow_model(const struct xi_flow *flow); /* which model that is */
+/* Where the next pre may put the model's index-th input, if it comes out just like `where` (dtype,
+ * shape); the memory has 64 bytes to read past its end. data NULL: anywhere, as after each pre. */
+void xi_flow_place(struct xi_flow_run *run, uint32_t index, const struct xi_tensor *where);
+enum xi_rc xi_flow_pre(struct xi_flow_run *run, const void *input, size_t bytes, unsigned want,
+                       struct xi_err *err) XI_MUST_CHECK;
+/* What pre made of the model's inputs; returns how many. Valid until the next pre. */
+uint32_t xi_flow_inputs(const struct xi_flow_run *run, struct xi_tensor ret[XI_TENSORS_MAX]);
+/* What the model answered, in its order; read until post is through, or copied with `keep`.
+ * EENGINE: they are not what they say; EFLOW: another number of them; ENOMEM. */
+enum xi_rc xi_flow_outputs(struct xi_flow_run *run, const struct xi_tensor *outputs, uint32_t n,
+                           int keep, struct xi_err *err) XI_MUST_CHECK;
+/* As execute does. */
+enum xi_rc xi_flow_post(struct xi_flow_run *run, struct xi_str *json, struct xi_str *picture,
+                        struct xi_err *err) XI_MUST_CHECK;
+
 #endif

@@ -270,6 +270,19 @@ static enum xi_rc parse_output(struct xi_flow *flow, const json_t *root, struct 
 }
 
 /* Drawing happens in the decoded picture itself, so once and last. */
+static void find_model(struct xi_flow *flow)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < flow->n_steps; i++)
+        if (xi_infer_model(&flow->steps[i]) != NULL) {
+            flow->model = &flow->steps[i];
+            n++;
+        }
+    if (n != 1)
+        flow->model = NULL;
+}
+
 static enum xi_rc find_draw(struct xi_flow *flow, struct xi_err *err)
 {
     for (uint32_t i = 0; i < flow->n_steps; i++) {
@@ -299,6 +312,8 @@ static enum xi_rc parse_root(struct xi_flow_parser *p, const json_t *root, struc
         rc = parse_output(p->flow, root, err);
     if (rc == XI_OK)
         rc = find_draw(p->flow, err);
+    if (rc == XI_OK)
+        find_model(p->flow);
     return rc;
 }
 

@@ -34,6 +34,11 @@ enum xi_rc xi_flow_make_tensor(struct xi_flow_value *v, enum xi_dtype dtype, con
     uint64_t bytes = 0;
     enum xi_rc rc = xi_shape_bytes(dtype, dims, rank, &bytes, err);
 
+    if (rc == XI_OK && v->place.data != NULL && v->place.dtype == (uint32_t)dtype &&
+        v->place.rank == rank && memcmp(v->place.dims, dims, (size_t)rank * sizeof *dims) == 0) {
+        v->tensor = v->place;
+        return XI_OK;
+    }
     if (rc == XI_OK)
         rc = xi_flow_need(&v->buf, bytes, err);
     if (rc == XI_OK)
@@ -103,11 +108,11 @@ static enum xi_rc run_step(struct xi_flow_run *run, const struct xi_flow_step *s
     return xi_wrap(err, rc, "step %u (%s)", step->index, step->kind->op);
 }
 
-static enum xi_rc run_steps(struct xi_flow_run *run, struct xi_err *err)
+static enum xi_rc run_steps(struct xi_flow_run *run, uint32_t from, uint32_t to, struct xi_err *err)
 {
     const struct xi_flow *flow = run->flow;
 
-    for (uint32_t i = 0; i < flow->n_steps; i++) {
+    for (uint32_t i = from; i < to; i++) {
         if (&flow->steps[i] == flow->draw)
             continue;
         enum xi_rc rc = run_step(run, &flow->steps[i], err);
@@ -115,6 +120,32 @@ static enum xi_rc run_steps(struct xi_flow_run *run, struct xi_err *err)
             return rc;
     }
     return XI_OK;
+}
+
+static enum xi_rc begin(struct xi_flow_run *run, const struct xi_flow_engine *engine,
+                        const void *input, size_t bytes, unsigned want, struct xi_err *err)
+{
+    if ((want & XI_ANSWER_PICTURE) != 0 && run->flow->draw == NULL)
+        return xi_fail(err, XI_EUNSUPPORTED, "this package's flow has no step that draws");
+    run->engine = engine;
+    run->input = input;
+    run->bytes = bytes;
+    run->want = want;
+    run->infer_ns = run->infer_started_ns = 0;
+    return XI_OK;
+}
+
+static enum xi_rc answer(struct xi_flow_run *run, struct xi_str *json, struct xi_str *picture,
+                         struct xi_err *err)
+{
+    enum xi_rc rc = XI_OK;
+
+    run->picture = picture;
+    if ((run->want & (XI_ANSWER_JSON | XI_ANSWER_TENSORS)) != 0)
+        rc = xi_flow_answer(run, json, err);
+    if (rc == XI_OK && (run->want & XI_ANSWER_PICTURE) != 0)
+        rc = run_step(run, run->flow->draw, err);
+    return rc;
 }
 
 static void tell_timing(const struct xi_flow_run *run, uint64_t start, uint64_t end,
@@ -134,20 +165,73 @@ enum xi_rc xi_flow_execute(struct xi_flow_run *run, const struct xi_flow_engine 
                            struct xi_err *err)
 {
     uint64_t start = xi_now_ns();
+    enum xi_rc rc = begin(run, engine, input, bytes, want, err);
 
-    if ((want & XI_ANSWER_PICTURE) != 0 && run->flow->draw == NULL)
-        return xi_fail(err, XI_EUNSUPPORTED, "this package's flow has no step that draws");
-    run->engine = engine;
-    run->input = input;
-    run->bytes = bytes;
-    run->want = want;
-    run->picture = picture;
-    run->infer_ns = run->infer_started_ns = 0;
-    enum xi_rc rc = run_steps(run, err);
-    if (rc == XI_OK && (want & (XI_ANSWER_JSON | XI_ANSWER_TENSORS)) != 0)
-        rc = xi_flow_answer(run, json, err);
-    if (rc == XI_OK && (want & XI_ANSWER_PICTURE) != 0)
-        rc = run_step(run, run->flow->draw, err);
+    if (rc != XI_OK)
+        return rc;
+    rc = run_steps(run, 0, run->flow->n_steps, err);
+    if (rc == XI_OK)
+        rc = answer(run, json, picture, err);
     tell_timing(run, start, xi_now_ns(), timing);
     return rc;
+}
+
+/* ---- in pieces ---- */
+
+int xi_flow_in_pieces(const struct xi_flow *flow)
+{
+    return flow->model != NULL;
+}
+
+const char *xi_flow_model(const struct xi_flow *flow)
+{
+    return flow->model != NULL ? xi_infer_model(flow->model) : NULL;
+}
+
+void xi_flow_place(struct xi_flow_run *run, uint32_t index, const struct xi_tensor *where)
+{
+    XI_ASSERT(run->flow->model != NULL && index < run->flow->model->n_in);
+    run->values[run->flow->model->in[index]].place = *where;
+}
+
+enum xi_rc xi_flow_pre(struct xi_flow_run *run, const void *input, size_t bytes, unsigned want,
+                       struct xi_err *err)
+{
+    const struct xi_flow_step *model = run->flow->model;
+    enum xi_rc rc = begin(run, NULL, input, bytes, want, err);
+
+    if (rc == XI_OK)
+        rc = run_steps(run, 0, model->index, err);
+    for (uint32_t i = 0; i < model->n_in; i++)
+        run->values[model->in[i]].place.data = NULL;
+    return rc;
+}
+
+uint32_t xi_flow_inputs(const struct xi_flow_run *run, struct xi_tensor ret[XI_TENSORS_MAX])
+{
+    const struct xi_flow_step *model = run->flow->model;
+
+    for (uint32_t i = 0; i < model->n_in; i++)
+        ret[i] = run->values[model->in[i]].tensor;
+    return model->n_in;
+}
+
+enum xi_rc xi_flow_outputs(struct xi_flow_run *run, const struct xi_tensor *outputs, uint32_t n,
+                           int keep, struct xi_err *err)
+{
+    const struct xi_flow_step *model = run->flow->model;
+
+    if (n != model->n_out)
+        return xi_fail(err, XI_EFLOW, "the model has %u outputs, the flow takes %u", n,
+                       model->n_out);
+    return xi_infer_take(run, model, outputs, keep, err);
+}
+
+enum xi_rc xi_flow_post(struct xi_flow_run *run, struct xi_str *json, struct xi_str *picture,
+                        struct xi_err *err)
+{
+    const struct xi_flow *flow = run->flow;
+    enum xi_rc rc = run_steps(run, flow->model->index + 1, flow->n_steps, err);
+
+    return rc == XI_OK ? answer(run, json, picture, err) : rc;
 }

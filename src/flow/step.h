@@ -69,6 +69,7 @@ struct xi_flow_value {
     struct xi_flow_buf buf;
     struct xi_picture picture;
     struct xi_tensor tensor;
+    struct xi_tensor place;     /* data not NULL: a tensor that comes out like this goes there */
     struct xi_detection *found; /* detections; classes (box unused) */
     uint32_t n_found;
     const struct xi_labels *labels; /* may be NULL */
@@ -103,7 +104,8 @@ struct xi_flow {
     struct xi_flow_type types[XI_FLOW_VALUES_MAX];
     struct xi_flow_answer answers[XI_FLOW_ANSWERS_MAX];
     struct xi_labels labels[XI_FLOW_LABELS_MAX];
-    const struct xi_flow_step *draw; /* at most one; runs last */
+    const struct xi_flow_step *draw;  /* at most one; runs last */
+    const struct xi_flow_step *model; /* the only infer step; NULL: none, or several */
 };
 
 enum { XI_SCRATCH_A, XI_SCRATCH_B, XI_SCRATCH_C, XI_SCRATCH_COUNT };
@@ -169,6 +171,10 @@ struct xi_flow_type xi_type_tensor(enum xi_dtype dtype, int rank, const int64_t 
 
 /* step_infer.c */
 const char *xi_infer_model(const struct xi_flow_step *step); /* NULL: not an infer step */
+/* Tensors that an engine handed out become the step's outputs, once they are what they say. */
+enum xi_rc xi_infer_take(struct xi_flow_run *run, const struct xi_flow_step *step,
+                         const struct xi_tensor *outputs, int keep,
+                         struct xi_err *err) XI_MUST_CHECK;
 enum xi_rc xi_infer_agree(const struct xi_flow *flow, const struct xi_flow_step *step,
                           const struct xi_signature *signature, struct xi_flow_type *types,
                           struct xi_err *err) XI_MUST_CHECK;

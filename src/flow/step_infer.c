@@ -130,6 +130,20 @@ static enum xi_rc keep_output(struct xi_flow_value *v, struct xi_err *err)
     return XI_OK;
 }
 
+enum xi_rc xi_infer_take(struct xi_flow_run *run, const struct xi_flow_step *step,
+                         const struct xi_tensor *outputs, int keep, struct xi_err *err)
+{
+    enum xi_rc rc = XI_OK;
+
+    for (uint32_t i = 0; rc == XI_OK && i < step->n_out; i++) {
+        run->values[step->out[i]].tensor = outputs[i];
+        rc = check_output(run, step->out[i], err);
+        if (rc == XI_OK && keep)
+            rc = keep_output(&run->values[step->out[i]], err);
+    }
+    return rc;
+}
+
 static int model_follows(const struct xi_flow *flow, const struct xi_flow_step *step)
 {
     for (uint32_t i = step->index + 1; i < flow->n_steps; i++)
@@ -151,13 +165,7 @@ static enum xi_rc run_model(struct xi_flow_run *run, const struct xi_flow_step *
         out[i] = (struct xi_tensor){.size = sizeof out[i], .fd = -1};
     enum xi_rc rc =
         run->engine->infer(run->engine->ctx, self->model, in, step->n_in, out, step->n_out, err);
-    for (uint32_t i = 0; rc == XI_OK && i < step->n_out; i++) {
-        run->values[step->out[i]].tensor = out[i];
-        rc = check_output(run, step->out[i], err);
-        if (rc == XI_OK && keep)
-            rc = keep_output(&run->values[step->out[i]], err);
-    }
-    return rc;
+    return rc == XI_OK ? xi_infer_take(run, step, out, keep, err) : rc;
 }
 
 static enum xi_rc run(struct xi_flow_run *r, const struct xi_flow_step *step, struct xi_err *err)

@@ -26,6 +26,13 @@ struct answer {
     struct xi_part parts[XI_TENSORS_MAX];
 };
 
+/* A request of the record at hand. */
+struct item {
+    struct xi_work_request q;
+    struct xi_part parts[XI_TENSORS_MAX];
+    struct xi_run_input inputs[XI_TENSORS_MAX];
+};
+
 struct xi_host_lane {
     int fd, submit_fd, complete_fd;
     struct xi_map map;
@@ -39,11 +46,12 @@ struct xi_host_lane {
     int let_go, quit; /* quit: the lane's own once it was let go */
     sem_t gate;
 
-    /* Of the request that runs: too large for a stack. */
+    /* Of the requests that run: too large for a stack. */
     uint8_t record[XI_RING_RECORD_MAX];
-    struct xi_part parts[XI_TENSORS_MAX];
-    struct xi_run_input inputs[XI_TENSORS_MAX];
-    struct xi_run_result result;
+    uint32_t n_items, max_items;
+    struct item *items;
+    struct xi_run_job *jobs; /* those of the items that are run; the first n_jobs */
+    uint32_t n_jobs;
     struct answer answer;
 };
 
@@ -140,90 +148,161 @@ static void answer_error(struct xi_done *d, enum xi_rc rc, const struct xi_err *
     (void)snprintf(d->hint, sizeof d->hint, "%s", err->hint);
 }
 
+static void push_result(struct xi_host_lane *lane, const struct xi_run_job *job)
+{
+    const struct xi_run_result *result = &job->result;
+    struct xi_done *done = &lane->answer.done;
+
+    answer_begin(lane, job->request.id);
+    done->batch = result->batch;
+    done->shape_key = result->shape_key;
+    done->pre_ns = result->pre_ns;
+    done->device_ns = result->infer_ns;
+    done->post_ns = result->post_ns;
+    done->copied_bytes = result->copied_bytes;
+    if (job->rc != XI_OK) {
+        answer_error(done, job->rc, &job->err);
+    } else {
+        done->n_state = result->n_states;
+        for (uint32_t i = 0; i < result->n_outputs; i++)
+            fill_part(&result->outputs[i], &lane->answer.parts[done->n_parts++]);
+    }
+    push_answer(lane);
+}
+
 /* ---- requests ---- */
 
-static enum xi_rc resolve_inputs(struct xi_host_lane *lane, const struct xi_work_request *q,
-                                 struct xi_err *err)
+static enum xi_rc resolve_inputs(struct xi_host_lane *lane, struct item *item, struct xi_err *err)
 {
     struct xi_map map;
 
-    for (uint32_t i = 0; i < q->n_parts; i++) {
-        const struct xi_part *part = &lane->parts[i];
+    for (uint32_t i = 0; i < item->q.n_parts; i++) {
+        const struct xi_part *part = &item->parts[i];
         enum xi_rc rc =
             xi_segments_find(lane->segments, part->mem.segment, SEGMENT_WAIT_MS, &map, err);
         if (rc == XI_OK)
             rc = xi_part_check(part, map.bytes, err);
         if (rc != XI_OK)
             return rc;
-        lane->inputs[i] = (struct xi_run_input){
+        item->inputs[i] = (struct xi_run_input){
             .kind = part->kind, .index = part->index, .tensor = xi_part_tensor(part, map.base)};
     }
     return XI_OK;
 }
 
-static enum xi_rc run_request(struct xi_host_lane *lane, const struct xi_work_request *q,
-                              struct xi_err *err)
+static void clear_result(struct xi_run_result *result)
 {
-    struct xi_run_request request = {.inputs = lane->inputs,
-                                     .n_inputs = q->n_parts,
-                                     .want = q->want,
-                                     .deadline_ns = q->deadline_ns};
-
-    lane->result.end = 0;
-    if (q->deadline_ns != 0 && xi_now_ns() >= q->deadline_ns)
-        return xi_fail(err, XI_ETIMEOUT, "deadline passed before the model was run");
-    if (q->n_state > 0)
-        return xi_fail(err, XI_EUNSUPPORTED, "this host carries no state of sequences");
-    enum xi_rc rc = resolve_inputs(lane, q, err);
-    return rc != XI_OK ? rc
-                       : xi_runner_run(lane->runner, &request, &lane->sink, &lane->result, err);
+    result->n_outputs = result->n_states = result->batch = 0;
+    result->end = 0;
+    result->shape_key = result->copied_bytes = 0;
+    result->pre_ns = result->infer_ns = result->post_ns = 0;
 }
 
-static void serve(struct xi_host_lane *lane, const struct xi_work_request *q)
+/* The item's job, or its answer where it is not to be run. */
+static void begin_job(struct xi_host_lane *lane, struct item *item)
 {
-    struct xi_done *done = &lane->answer.done;
-    struct xi_err err;
+    struct xi_run_job *job = &lane->jobs[lane->n_jobs];
+    const struct xi_work_request *q = &item->q;
 
-    err.msg[0] = err.hint[0] = '\0';
-    answer_begin(lane, q->id);
-    lane->result.n_outputs = 0;
-    lane->result.copied_bytes = 0;
-    lane->result.pre_ns = lane->result.infer_ns = lane->result.post_ns = 0;
-    enum xi_rc rc = run_request(lane, q, &err);
-    done->pre_ns = lane->result.pre_ns;
-    done->device_ns = lane->result.infer_ns;
-    done->post_ns = lane->result.post_ns;
-    done->copied_bytes = lane->result.copied_bytes;
-    if (rc != XI_OK)
-        answer_error(done, rc, &err);
+    job->request = (struct xi_run_request){.id = q->id,
+                                           .inputs = item->inputs,
+                                           .n_inputs = q->n_parts,
+                                           .n_states = q->n_state,
+                                           .start = (q->flags & XI_WORK_START) != 0,
+                                           .want = q->want,
+                                           .deadline_ns = q->deadline_ns};
+    job->err.msg[0] = job->err.hint[0] = '\0';
+    if (q->deadline_ns != 0 && xi_now_ns() >= q->deadline_ns)
+        job->rc = xi_fail(&job->err, XI_ETIMEOUT, "deadline passed before the model was run");
     else
-        for (uint32_t i = 0; i < lane->result.n_outputs; i++)
-            fill_part(&lane->result.outputs[i], &lane->answer.parts[done->n_parts++]);
-    push_answer(lane);
-    if (lane->result.end != 0) /* answered; a fresh process takes over */
-        _exit(lane->result.end);
+        job->rc = resolve_inputs(lane, item, &job->err);
+    if (job->rc == XI_OK) {
+        lane->n_jobs++;
+        return;
+    }
+    clear_result(&job->result);
+    xi_runner_forget(lane->runner, q->id);
+    push_result(lane, job);
+}
+
+static void run_stage(struct xi_host_lane *lane, enum xi_work_op op)
+{
+    for (uint32_t i = 0; i < lane->n_jobs; i++) {
+        struct xi_run_job *j = &lane->jobs[i];
+        if (op == XI_WORK_PRE)
+            j->rc = xi_runner_pre(lane->runner, &j->request, &j->result, &j->err);
+        else
+            j->rc = xi_runner_post(lane->runner, &j->request, &lane->sink, &j->result, &j->err);
+        push_result(lane, j);
+    }
+}
+
+/* Answers as many as were run; a fresh process takes over where the engine gave itself up. */
+static void run_model(struct xi_host_lane *lane, enum xi_work_op op)
+{
+    int end = op == XI_WORK_ALL
+                  ? xi_runner_run_all(lane->runner, lane->jobs, lane->n_jobs, &lane->sink)
+                  : xi_runner_infer_all(lane->runner, lane->jobs, lane->n_jobs, &lane->sink);
+
+    for (uint32_t i = 0; i < lane->n_jobs; i++)
+        if (lane->jobs[i].answered)
+            push_result(lane, &lane->jobs[i]);
+    if (end != 0)
+        _exit(end);
+}
+
+static void serve(struct xi_host_lane *lane, enum xi_work_op op)
+{
+    lane->n_jobs = 0;
+    for (uint32_t i = 0; i < lane->n_items; i++)
+        if (op == XI_WORK_FORGET)
+            xi_runner_forget(lane->runner, lane->items[i].q.id);
+        else
+            begin_job(lane, &lane->items[i]);
+    lane->n_items = 0;
+    if (lane->n_jobs == 0)
+        return;
+    if (op == XI_WORK_PRE || op == XI_WORK_POST)
+        run_stage(lane, op);
+    else
+        run_model(lane, op);
+}
+
+/* EPROTO: it makes no sense, or is not for this lane. */
+static enum xi_rc serve_requests(struct xi_host_lane *lane, struct xi_work_view *view)
+{
+    enum xi_work_op op = (enum xi_work_op)view->head.op;
+    int runs = xi_runner_lane_runs(lane->runner),
+        on_model = op == XI_WORK_ALL || op == XI_WORK_INFER;
+    struct xi_err err;
+    enum xi_rc rc;
+
+    if ((on_model && !runs) || (op != XI_WORK_ALL && !xi_runner_lane_staged(lane->runner)))
+        return XI_EPROTO;
+    do {
+        struct item *item = &lane->items[lane->n_items];
+        rc = xi_work_next(view, &item->q, item->parts, &err);
+        if (rc == XI_OK)
+            lane->n_items++;
+        if (rc == XI_ENOENT || lane->n_items == lane->max_items)
+            serve(lane, op);
+    } while (rc == XI_OK);
+    return rc == XI_ENOENT ? XI_OK : rc;
 }
 
 static void serve_record(struct xi_host_lane *lane, size_t bytes)
 {
     struct xi_work_view view;
-    struct xi_work_request q;
     struct xi_err err;
     enum xi_rc rc = xi_work_open(lane->record, bytes, &view, &err);
 
-    if (rc == XI_OK && view.head.op == XI_WORK_RELEASE) {
+    if (rc == XI_OK && view.head.op == XI_WORK_RELEASE)
         xi_outputs_release(lane->outputs, view.head.release.segment, view.head.release.offset);
-        return;
-    }
-    if (rc == XI_OK && view.head.op == XI_WORK_QUIT) {
+    else if (rc == XI_OK && view.head.op == XI_WORK_QUIT)
         lane->quit = 1;
-        return;
-    }
-    if (rc == XI_OK && view.head.op != XI_WORK_ALL)
-        rc = XI_EPROTO; /* split stages are for accelerators' engines */
-    while (rc == XI_OK && (rc = xi_work_next(&view, &q, lane->parts, &err)) == XI_OK)
-        serve(lane, &q);
-    if (rc != XI_ENOENT)
+    else if (rc == XI_OK)
+        rc = serve_requests(lane, &view);
+    if (rc != XI_OK)
         _exit(XI_EXIT_PROTOCOL);
 }
 
@@ -253,6 +332,11 @@ enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *
                               struct xi_err *err)
 {
     lane->runner = runner;
+    lane->max_items = xi_runner_lane_batch(runner);
+    lane->items = calloc(lane->max_items, sizeof *lane->items);
+    lane->jobs = calloc(lane->max_items, sizeof *lane->jobs);
+    if (lane->items == NULL || lane->jobs == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a lane");
     if (pthread_create(&lane->thread, NULL, lane_main, lane) != 0)
         return xi_fail(err, XI_ENOMEM, "no thread for a lane");
     lane->started = 1;
@@ -288,5 +372,7 @@ void xi_host_lane_free(struct xi_host_lane *lane)
     xi_fd_close(&lane->submit_fd);
     xi_fd_close(&lane->complete_fd);
     xi_outputs_free(lane->outputs);
+    free(lane->items);
+    free(lane->jobs);
     free(lane);
 }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "host/runner_impl.h"
+#include "ipc/messages.h"
 
 #define JSON_OUT_MAX    (16 * XI_MIB)
 #define PICTURE_OUT_MAX (256 * XI_MIB)
@@ -186,7 +187,9 @@ static enum xi_rc open_flow(struct xi_runner *r, struct xi_err *err)
 
 /* ---- lanes ---- */
 
-static enum xi_rc open_lane(struct xi_runner *r, struct xi_runner_lane *lane, struct xi_err *err)
+/* One that does not run has no request of the engine: it does what comes before and after. */
+static enum xi_rc open_lane(struct xi_runner *r, struct xi_runner_lane *lane, int runs,
+                            struct xi_err *err)
 {
     char text[XI_ENGINE_ERR_BYTES] = "";
 
@@ -196,16 +199,20 @@ static enum xi_rc open_lane(struct xi_runner *r, struct xi_runner_lane *lane, st
     lane->instances = calloc(r->n_models, sizeof *lane->instances);
     if (lane->instances == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a lane");
-    for (uint32_t i = 0; i < r->n_models; i++) {
+    for (uint32_t i = 0; runs && i < r->n_models; i++) {
         int code = r->table->request_new(r->models[i].handle, &lane->instances[i].request, text,
                                          sizeof text);
         if (code != XI_ENGINE_OK)
             return xi_plugin_fail(err, code, text);
     }
     if (r->flow == NULL)
-        return XI_OK;
+        return runs && (r->info.max_batch > 1 || r->info.staged) ? xi_runner_batch_new(lane, err)
+                                                                 : XI_OK;
     lane->flow = xi_flow_run_new(r->flow);
-    return lane->flow != NULL ? XI_OK : xi_fail(err, XI_ENOMEM, "no memory for a flow");
+    if (lane->flow == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a flow");
+    return runs && (r->info.max_batch > 1 || r->info.staged) ? xi_runner_batch_new(lane, err)
+                                                             : XI_OK;
 }
 
 static void close_lane(struct xi_runner *r, struct xi_runner_lane *lane)
@@ -214,21 +221,59 @@ static void close_lane(struct xi_runner *r, struct xi_runner_lane *lane)
         if (lane->instances[i].request != NULL)
             r->table->request_free(lane->instances[i].request);
     free(lane->instances);
+    xi_runner_batch_free(lane);
     xi_flow_run_free(lane->flow);
     xi_str_fini(&lane->json);
     xi_str_fini(&lane->picture);
 }
 
-static enum xi_rc open_lanes(struct xi_runner *r, uint32_t count, struct xi_err *err)
+static enum xi_rc open_lanes(struct xi_runner *r, uint32_t run, uint32_t stage, struct xi_err *err)
 {
+    uint32_t count = run + stage;
     enum xi_rc rc = XI_OK;
 
+    r->n_run_lanes = run;
     r->lanes = calloc(count, sizeof *r->lanes);
     if (r->lanes == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for %u lanes", count);
     for (; r->n_lanes < count && rc == XI_OK; r->n_lanes++)
-        rc = open_lane(r, &r->lanes[r->n_lanes], err);
+        rc = open_lane(r, &r->lanes[r->n_lanes], r->n_lanes < run, err);
     return rc;
+}
+
+static int on_cpu(const struct xi_runner *r)
+{
+    const struct xi_engine_probe *p = &r->engine->probe;
+
+    for (uint32_t i = 0; i < p->n_devices; i++)
+        if (strcmp(p->devices[i].id, r->info.device) == 0)
+            return p->devices[i].kind == XI_DEV_CPU;
+    return 1;
+}
+
+/* Batches, stages and state, as far as models and flow go. */
+static enum xi_rc how_it_runs(struct xi_runner *r, const struct xi_runner_spec *spec,
+                              struct xi_err *err)
+{
+    const struct xi_runner_model *m = &r->models[0];
+    const struct xi_manifest_model *said = xi_manifest_model(r->manifest, "main");
+    int main_only = r->flow == NULL ||
+                    (xi_flow_in_pieces(r->flow) && strcmp(xi_flow_model(r->flow), m->name) == 0);
+    uint32_t asked = spec->max_batch > 0 ? spec->max_batch : 1;
+
+    for (uint32_t i = 1; i < r->n_models; i++)
+        if (r->models[i].n_states > 0)
+            return xi_fail(err, XI_EUNSUPPORTED, "only model main may have state");
+    if (m->n_states > 0 && !main_only)
+        return xi_fail(err, XI_EUNSUPPORTED, "a flow runs a model with state once, and no other");
+    if (said->max_batch > 0 && asked > said->max_batch)
+        asked = said->max_batch;
+    r->info.max_batch = m->batches && main_only ? asked : 1;
+    r->info.states = m->signature.inputs + m->signature.n_inputs;
+    r->info.n_states = m->n_states;
+    r->info.stateful = m->n_states > 0 ? XI_STATE_EXPLICIT : XI_STATE_NONE;
+    r->info.staged = r->flow != NULL && main_only && spec->stage_lanes > 0 && !on_cpu(r);
+    return XI_OK;
 }
 
 enum xi_rc xi_runner_open(const struct xi_runner_spec *spec, struct xi_runner **ret,
@@ -249,7 +294,11 @@ enum xi_rc xi_runner_open(const struct xi_runner_spec *spec, struct xi_runner **
     if (rc == XI_OK)
         rc = open_flow(r, err);
     if (rc == XI_OK)
-        rc = open_lanes(r, spec->lanes, err);
+        rc = how_it_runs(r, spec, err);
+    if (rc == XI_OK)
+        rc = open_lanes(r, spec->lanes, spec->stage_lanes, err);
+    if (rc == XI_OK && r->info.staged)
+        rc = xi_stages_new(r, err);
     if (rc != XI_OK) {
         xi_runner_close(r);
         return rc;
@@ -268,6 +317,7 @@ void xi_runner_close(struct xi_runner *r)
     for (uint32_t i = 0; i < r->n_lanes; i++)
         close_lane(r, &r->lanes[i]);
     free(r->lanes);
+    xi_stages_free(r);
     xi_flow_free(r->flow);
     for (uint32_t i = 0; i < r->n_models; i++)
         xi_runner_model_unload(r, &r->models[i]);
@@ -285,4 +335,19 @@ struct xi_runner_lane *xi_runner_lane(struct xi_runner *r, uint32_t index)
 {
     XI_ASSERT(index < r->n_lanes);
     return &r->lanes[index];
+}
+
+int xi_runner_lane_runs(const struct xi_runner_lane *lane)
+{
+    return lane < lane->runner->lanes + lane->runner->n_run_lanes;
+}
+
+uint32_t xi_runner_lane_batch(const struct xi_runner_lane *lane)
+{
+    return lane->batch != NULL ? lane->runner->info.max_batch : 1;
+}
+
+int xi_runner_lane_staged(const struct xi_runner_lane *lane)
+{
+    return lane->runner->info.staged;
 }

@@ -101,6 +101,18 @@ static int has_free_dims(const struct xi_signature *s)
     return 0;
 }
 
+/* State is the initial one. */
+static enum xi_rc infer_from_start(struct xi_runner_lane *lane, uint32_t model,
+                                   const struct sample *sample, struct xi_err *err)
+{
+    const struct xi_runner_model *m = &lane->runner->models[model];
+    struct xi_tensor all[XI_TENSORS_MAX];
+
+    memcpy(all, sample->tensors, sample->n * sizeof *all);
+    enum xi_rc rc = xi_runner_add_states(m, NULL, 0, 1, all, err);
+    return rc == XI_OK ? xi_runner_infer(lane, model, all, sample->n + m->n_states, err) : rc;
+}
+
 /* A model with free dimensions may refuse ours: then its first request warms it. */
 static enum xi_rc warm_model(struct xi_runner_lane *lane, uint32_t model, struct xi_err *err)
 {
@@ -110,7 +122,7 @@ static enum xi_rc warm_model(struct xi_runner_lane *lane, uint32_t model, struct
 
     lane->deadline_ns = 0;
     if (rc == XI_OK)
-        rc = xi_runner_infer(lane, model, zeros.tensors, zeros.n, err);
+        rc = infer_from_start(lane, model, &zeros, err);
     sample_fini(&zeros);
     return rc == XI_ETENSOR && has_free_dims(s) ? XI_OK : rc;
 }
@@ -119,7 +131,7 @@ static enum xi_rc run_bytes(struct xi_runner_lane *lane, const void *data, size_
                             struct xi_run_result *ret, struct xi_err *err)
 {
     struct xi_run_input in = {.kind = XI_PART_BYTES};
-    struct xi_run_request q = {.inputs = &in, .n_inputs = 1, .want = XI_ANSWER_JSON};
+    struct xi_run_request q = {.inputs = &in, .n_inputs = 1, .start = 1, .want = XI_ANSWER_JSON};
 
     in.tensor.data = (void *)(uintptr_t)data;
     in.tensor.bytes = bytes;
@@ -154,6 +166,59 @@ static enum xi_rc warm_lane(struct xi_runner_lane *lane, const char *picture, si
     return rc;
 }
 
+/* As many as share a run at most, through all that they go through when they serve. */
+static enum xi_rc run_full_batch(struct xi_runner_lane *lane, const struct xi_run_input *inputs,
+                                 uint32_t n_inputs, struct xi_err *err)
+{
+    uint32_t n = lane->runner->info.max_batch;
+    struct xi_run_job *jobs = calloc(n, sizeof *jobs);
+    enum xi_rc rc = XI_OK;
+
+    if (jobs == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory to warm up batches of %u", n);
+    for (uint32_t i = 0; i < n; i++)
+        jobs[i].request = (struct xi_run_request){
+            .inputs = inputs,
+            .n_inputs = n_inputs,
+            .start = 1,
+            .want = inputs[0].kind == XI_PART_BYTES ? XI_ANSWER_JSON : XI_ANSWER_TENSORS};
+    (void)xi_runner_run_all(lane, jobs, n, &heap);
+    for (uint32_t i = 0; i < n; i++) {
+        drop_outputs(&jobs[i].result);
+        if (rc == XI_OK && jobs[i].rc != XI_OK) {
+            rc = jobs[i].rc;
+            *err = jobs[i].err;
+        }
+    }
+    free(jobs);
+    return rc;
+}
+
+static enum xi_rc warm_batch(struct xi_runner_lane *lane, const char *picture, size_t bytes,
+                             struct xi_err *err)
+{
+    const struct xi_signature *s = &lane->runner->models[0].signature;
+    struct xi_run_input inputs[XI_TENSORS_MAX] = {{.kind = XI_PART_BYTES}};
+    struct sample zeros = {0};
+    enum xi_rc rc = XI_OK;
+
+    if (lane->runner->info.max_batch < 2)
+        return XI_OK;
+    if (lane->runner->flow != NULL && picture != NULL) {
+        inputs[0].tensor.data = (void *)(uintptr_t)picture;
+        inputs[0].tensor.bytes = bytes;
+        return run_full_batch(lane, inputs, 1, err);
+    }
+    rc = zero_inputs(s, &zeros, err);
+    for (uint32_t i = 0; i < zeros.n; i++)
+        inputs[i] =
+            (struct xi_run_input){.kind = XI_PART_TENSOR, .index = i, .tensor = zeros.tensors[i]};
+    if (rc == XI_OK && zeros.n > 0)
+        rc = run_full_batch(lane, inputs, zeros.n, err);
+    sample_fini(&zeros);
+    return rc == XI_ETENSOR ? XI_OK : rc; /* has free dimensions that don't take 1 */
+}
+
 enum xi_rc xi_runner_warm_up(struct xi_runner *r, struct xi_err *err)
 {
     uint64_t started = xi_now_us();
@@ -164,12 +229,14 @@ enum xi_rc xi_runner_warm_up(struct xi_runner *r, struct xi_err *err)
     if (result == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory to warm up");
     enum xi_rc rc = sample_picture(r, &picture, &bytes, err);
-    for (uint32_t i = 0; i < r->n_lanes && rc == XI_OK; i++)
+    for (uint32_t i = 0; i < r->n_run_lanes && rc == XI_OK; i++)
         rc = warm_lane(&r->lanes[i], picture, bytes, result, err);
     uint64_t again = xi_now_ns();
     if (rc == XI_OK)
         rc = warm_lane(&r->lanes[0], picture, bytes, result, err);
     r->info.service_ns = xi_now_ns() - again;
+    for (uint32_t i = 0; i < r->n_run_lanes && rc == XI_OK; i++)
+        rc = warm_batch(&r->lanes[i], picture, bytes, err);
     r->info.warm_us = xi_now_us() - started;
     free(picture);
     free(result);
@@ -297,7 +364,7 @@ static enum xi_rc golden_tensors(struct xi_runner *r, const struct xi_manifest_g
     if (rc == XI_OK)
         rc = xi_runner_unbind(&r->lanes[0], (uint32_t)model, err);
     if (rc == XI_OK)
-        rc = xi_runner_infer(&r->lanes[0], (uint32_t)model, inputs.tensors, inputs.n, err);
+        rc = infer_from_start(&r->lanes[0], (uint32_t)model, &inputs, err);
     if (rc == XI_OK)
         rc = check_expects(r, (uint32_t)model, g, err);
     sample_fini(&inputs);

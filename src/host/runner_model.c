@@ -71,15 +71,72 @@ static const char *wanted_device(const struct xi_manifest_variant *v,
 
 /* ---- loading ---- */
 
-static enum xi_rc load_variant(struct xi_runner *r, const struct xi_manifest_variant *v,
+/* "input=1,3,640,640" */
+static enum xi_rc largest_shape(const struct xi_manifest_model *said, const char *text,
+                                uint32_t max_batch, struct xi_tensor ret[XI_TENSORS_MAX],
+                                struct xi_err *err)
+{
+    size_t name = strcspn(text, "=");
+    int64_t dims[XI_MAX_RANK];
+    int rank = 0;
+    enum xi_rc rc = text[name] == '=' ? xi_shape_parse(text + name + 1, 1, dims, &rank, err)
+                                      : xi_fail(err, XI_EINVAL, "no \"=\"");
+
+    if (rc != XI_OK)
+        return xi_wrap(err, XI_EINVAL, "max_shape \"%.100s\"", text);
+    for (uint32_t i = 0; i < said->signature.n_inputs; i++) {
+        if (strlen(said->signature.inputs[i].name) != name ||
+            strncmp(said->signature.inputs[i].name, text, name) != 0)
+            continue;
+        if (rank > 0 && dims[0] >= 0 && dims[0] < (int64_t)max_batch && max_batch > 1)
+            dims[0] = max_batch;
+        ret[i] = xi_tensor_make(said->signature.inputs[i].dtype, dims, rank, NULL, 0);
+        return XI_OK;
+    }
+    return xi_fail(err, XI_EINVAL, "max_shape: the model has no input \"%.*s\"", (int)name, text);
+}
+
+/* "input=1,3,640,640;other=1,8" as one tensor for each input of the signature, which is in the
+ * engine's order: -1 where it says nothing, and never under a full batch. 0: not to be passed on.
+ */
+static enum xi_rc largest_shapes(const struct xi_manifest_model *said, const char *text,
+                                 uint32_t max_batch, struct xi_tensor ret[XI_TENSORS_MAX],
+                                 uint32_t *ret_n, struct xi_err *err)
+{
+    char one[512];
+    enum xi_rc rc = XI_OK;
+
+    *ret_n = 0;
+    if (text == NULL || text[0] == '\0' || !said->has_signature)
+        return XI_OK;
+    for (uint32_t i = 0; i < said->signature.n_inputs; i++) {
+        const struct xi_port_spec *p = &said->signature.inputs[i];
+        ret[i] = xi_tensor_make(p->dtype, p->dims, p->rank < 0 ? 0 : p->rank, NULL, 0);
+    }
+    while (text[0] != '\0' && rc == XI_OK) {
+        size_t n = strcspn(text, ";");
+        (void)snprintf(one, sizeof one, "%.*s", (int)n, text);
+        text += n + (text[n] == ';');
+        rc = largest_shape(said, one, max_batch, ret, err);
+    }
+    *ret_n = said->signature.n_inputs;
+    return rc;
+}
+
+static enum xi_rc load_variant(struct xi_runner *r, const struct xi_manifest_model *said,
+                               const struct xi_manifest_variant *v,
                                const struct xi_runner_spec *spec, struct xi_engine_model **ret,
                                struct xi_err *err)
 {
+    struct xi_tensor largest[XI_TENSORS_MAX];
+    uint32_t n_largest = 0;
     char path[1024], text[XI_ENGINE_ERR_BYTES] = "";
     struct xi_engine_key keys[32];
     const char *device = NULL;
     enum xi_rc rc = pick_device(r, wanted_device(v, spec), &device, err);
 
+    if (rc == XI_OK)
+        rc = largest_shapes(said, spec->max_shape, spec->max_batch, largest, &n_largest, err);
     if (rc != XI_OK)
         return rc;
     if (v->n_files == 0 || v->n_options > sizeof keys / sizeof *keys ||
@@ -96,6 +153,8 @@ static enum xi_rc load_variant(struct xi_runner *r, const struct xi_manifest_var
         .device = device,
         .precision = v->precision && v->precision[0] ? v->precision : "f32",
         .cache_dir = spec->cache_dir && spec->cache_dir[0] ? spec->cache_dir : NULL,
+        .max_shapes = n_largest > 0 ? largest : NULL,
+        .n_max_shapes = n_largest,
         .n_keys = (uint32_t)v->n_options,
         .keys = keys};
     int code = r->table->load(r->engine->handle, &source, &options, ret, text, sizeof text);
@@ -216,10 +275,97 @@ static enum xi_rc map_side(struct xi_runner *r, struct xi_runner_model *m, int d
     return XI_OK;
 }
 
+/* ---- state ---- */
+
+/* The port of this name goes behind all others, with the shape that the package fixes. */
+static enum xi_rc move_state(struct xi_port_spec *specs, uint32_t *map, uint32_t n,
+                             const char *name, const struct xi_port_spec *fixed, struct xi_err *err)
+{
+    uint32_t at = 0;
+
+    while (at < n && strcmp(specs[at].name, name) != 0)
+        at++;
+    if (at == n)
+        return xi_fail(err, XI_EMODEL, "the model has no port \"%.100s\" for its state", name);
+    struct xi_port_spec is = specs[at], state = *fixed;
+    uint32_t port = map[at];
+    memmove(&specs[at], &specs[at + 1], (n - at - 1) * sizeof *specs);
+    memmove(&map[at], &map[at + 1], (n - at - 1) * sizeof *map);
+    enum xi_rc rc = merge_port(&state, &is, err);
+    memcpy(state.name, is.name, sizeof state.name);
+    specs[n - 1] = state;
+    map[n - 1] = port;
+    return rc;
+}
+
+static enum xi_rc initial_state(struct xi_runner *r, struct xi_runner_model *m, uint32_t k,
+                                const char *path, struct xi_err *err)
+{
+    const struct xi_port_spec *p = &m->signature.inputs[m->signature.n_inputs + k];
+    char *data = NULL;
+    size_t bytes = 0;
+    enum xi_rc rc = xi_shape_bytes(p->dtype, p->dims, p->rank, &m->state_bytes[k], err);
+
+    if (rc != XI_OK || m->state_bytes[k] > XI_BODY_MAX)
+        return xi_fail(err, XI_EMODEL, "state \"%.60s\" is too large", p->name);
+    if (path != NULL)
+        rc = xi_runner_read(r, path, XI_BODY_MAX, &data, &bytes, err);
+    if (rc == XI_OK && path != NULL && bytes != m->state_bytes[k])
+        rc = xi_fail(err, XI_EPACKAGE, "%s has %zu bytes, the state has %llu", path, bytes,
+                     (unsigned long long)m->state_bytes[k]);
+    m->initial[k] = aligned_alloc(64, (m->state_bytes[k] / 64 + 1) * 64);
+    if (rc == XI_OK && m->initial[k] == NULL)
+        rc = xi_fail(err, XI_ENOMEM, "no memory for a state");
+    if (rc == XI_OK && path != NULL)
+        memcpy(m->initial[k], data, bytes);
+    else if (rc == XI_OK)
+        memset(m->initial[k], 0, m->state_bytes[k]);
+    free(data);
+    return rc;
+}
+
+static enum xi_rc take_states(struct xi_runner *r, struct xi_runner_model *m,
+                              const struct xi_manifest_model *said, struct xi_err *err)
+{
+    struct xi_signature *s = &m->signature;
+    uint32_t n_in = s->n_inputs, n_out = s->n_outputs;
+    enum xi_rc rc = XI_OK;
+
+    if (said->n_states > n_in || said->n_states > n_out)
+        return xi_fail(err, XI_EMODEL, "%zu states in a model of %u inputs and %u outputs",
+                       said->n_states, n_in, n_out);
+    for (size_t k = 0; k < said->n_states && rc == XI_OK; k++) {
+        const struct xi_manifest_state *st = &said->states[k];
+        rc = move_state(s->inputs, m->in_map, n_in, st->input, &st->port, err);
+        if (rc == XI_OK)
+            rc = move_state(s->outputs, m->out_map, n_out, st->output, &st->port, err);
+    }
+    m->n_states = (uint32_t)said->n_states;
+    s->n_inputs -= m->n_states;
+    s->n_outputs -= m->n_states;
+    for (uint32_t k = 0; k < m->n_states && rc == XI_OK; k++)
+        rc = initial_state(r, m, k, said->states[k].initial, err);
+    return rc;
+}
+
+/* ---- batches ---- */
+
+/* Axis 0 of every port is free: then it is the batch. */
+static int batches(const struct xi_runner *r, const struct xi_runner_model *m)
+{
+    for (int direction = XI_INPUT; direction <= XI_OUTPUT; direction++) {
+        const struct xi_port *p;
+        for (uint32_t i = 0; (p = r->table->port(m->handle, direction, i)) != NULL; i++)
+            if (p->rank < 1 || p->dims[0] != -1 || xi_dtype_bytes((enum xi_dtype)p->dtype) == 0)
+                return 0;
+    }
+    return xi_runner_n_in(m) > 0;
+}
+
 /* Outputs whose size the model fixes are bound where the caller wants them. */
 static void find_static_outputs(struct xi_runner *r, struct xi_runner_model *m)
 {
-    for (uint32_t i = 0; i < m->signature.n_outputs; i++) {
+    for (uint32_t i = 0; i < xi_runner_n_out(m); i++) {
         const struct xi_port *p = r->table->port(m->handle, XI_OUTPUT, m->out_map[i]);
         m->out_static[i] = p->rank >= 0 && xi_shape_bytes((enum xi_dtype)p->dtype, p->dims, p->rank,
                                                           &m->out_bytes[i], NULL) == XI_OK;
@@ -229,6 +375,11 @@ static void find_static_outputs(struct xi_runner *r, struct xi_runner_model *m)
 void xi_runner_model_unload(struct xi_runner *r, struct xi_runner_model *m)
 {
     xi_signature_fini(&m->signature);
+    for (uint32_t k = 0; k < XI_TENSORS_MAX; k++) {
+        free(m->initial[k]);
+        m->initial[k] = NULL;
+    }
+    m->n_states = 0;
     if (m->handle != NULL)
         r->table->unload(m->handle);
     m->handle = NULL;
@@ -241,16 +392,19 @@ static enum xi_rc try_variant(struct xi_runner *r, struct xi_runner_model *m,
 {
     m->name = said->name;
     m->variant = v;
-    enum xi_rc rc = load_variant(r, v, spec, &m->handle, err);
+    enum xi_rc rc = load_variant(r, said, v, spec, &m->handle, err);
     if (rc == XI_OK)
         rc = map_side(r, m, XI_INPUT, said, err);
     if (rc == XI_OK)
         rc = map_side(r, m, XI_OUTPUT, said, err);
+    if (rc == XI_OK)
+        rc = take_states(r, m, said, err);
     if (rc != XI_OK) {
         xi_runner_model_unload(r, m);
         return xi_wrap(err, rc, "variant \"%.40s\"", v->id);
     }
     find_static_outputs(r, m);
+    m->batches = batches(r, m);
     return XI_OK;
 }
 

@@ -47,7 +47,7 @@ enum xi_rc xi_runner_unbind(struct xi_runner_lane *lane, uint32_t model, struct 
     struct xi_runner_instance *in = &lane->instances[model];
     int how;
 
-    for (uint32_t i = 0; in->bound != 0 && i < m->signature.n_outputs; i++) {
+    for (uint32_t i = 0; in->bound != 0 && i < xi_runner_n_out(m); i++) {
         if (!(in->bound >> i & 1))
             continue;
         enum xi_rc rc = bind(lane, model, XI_OUTPUT, m->out_map[i], NULL, &how, err);
@@ -62,16 +62,27 @@ enum xi_rc xi_runner_infer(struct xi_runner_lane *lane, uint32_t model,
                            const struct xi_tensor *inputs, uint32_t n_inputs, struct xi_err *err)
 {
     const struct xi_runner_model *m = &lane->runner->models[model];
+
+    if (n_inputs != xi_runner_n_in(m))
+        return xi_fail(err, XI_ETENSOR, "%u inputs where the model wants %u", n_inputs,
+                       xi_runner_n_in(m));
+    for (uint32_t i = 0; i < n_inputs; i++) {
+        enum xi_rc rc = xi_port_check(&m->signature.inputs[i], &inputs[i], err);
+        if (rc != XI_OK)
+            return rc;
+    }
+    return xi_runner_infer_checked(lane, model, inputs, err);
+}
+
+enum xi_rc xi_runner_infer_checked(struct xi_runner_lane *lane, uint32_t model,
+                                   const struct xi_tensor *inputs, struct xi_err *err)
+{
+    const struct xi_runner_model *m = &lane->runner->models[model];
     char text[XI_ENGINE_ERR_BYTES] = "";
     int how = XI_BIND_IN_PLACE;
 
-    if (n_inputs != m->signature.n_inputs)
-        return xi_fail(err, XI_ETENSOR, "%u inputs where the model wants %u", n_inputs,
-                       m->signature.n_inputs);
-    for (uint32_t i = 0; i < n_inputs; i++) {
-        enum xi_rc rc = xi_port_check(&m->signature.inputs[i], &inputs[i], err);
-        if (rc == XI_OK)
-            rc = bind(lane, model, XI_INPUT, m->in_map[i], &inputs[i], &how, err);
+    for (uint32_t i = 0; i < xi_runner_n_in(m); i++) {
+        enum xi_rc rc = bind(lane, model, XI_INPUT, m->in_map[i], &inputs[i], &how, err);
         if (rc != XI_OK)
             return rc;
         if (how == XI_BIND_COPIES)
@@ -114,12 +125,14 @@ enum xi_rc xi_runner_output(struct xi_runner_lane *lane, uint32_t model, uint32_
 /* ---- tensors in, tensors out ---- */
 
 /* Inputs in the order of the model, each exactly once. */
-static enum xi_rc sort_inputs(const struct xi_signature *s, const struct xi_run_request *q,
-                              struct xi_tensor inputs[XI_TENSORS_MAX], struct xi_err *err)
+enum xi_rc xi_runner_sort_inputs(const struct xi_runner_model *m, const struct xi_run_request *q,
+                                 struct xi_tensor inputs[XI_TENSORS_MAX], struct xi_err *err)
 {
+    const struct xi_signature *s = &m->signature;
+    uint32_t n = q->n_inputs - q->n_states;
     uint64_t seen = 0;
 
-    for (uint32_t i = 0; i < q->n_inputs; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         const struct xi_run_input *in = &q->inputs[i];
         if (in->kind != XI_PART_TENSOR)
             return xi_fail(err, XI_ETENSOR, "input %u is no tensor, others are", i);
@@ -135,12 +148,42 @@ static enum xi_rc sort_inputs(const struct xi_signature *s, const struct xi_run_
     return XI_OK;
 }
 
-static void give_all(const struct xi_run_sink *sink, struct xi_run_result *ret)
+enum xi_rc xi_runner_add_states(const struct xi_runner_model *m, const struct xi_tensor *came,
+                                uint32_t n, int start, struct xi_tensor inputs[XI_TENSORS_MAX],
+                                struct xi_err *err)
+{
+    if (n != (start ? 0 : m->n_states))
+        return xi_fail(err, XI_ETENSOR, "%u state tensors where the model has %u%s", n, m->n_states,
+                       start ? ", at the start of a sequence" : "");
+    for (uint32_t k = 0; k < m->n_states; k++) {
+        const struct xi_port_spec *p = &m->signature.inputs[m->signature.n_inputs + k];
+        inputs[m->signature.n_inputs + k] =
+            start ? xi_tensor_make(p->dtype, p->dims, p->rank, m->initial[k], m->state_bytes[k])
+                  : came[k];
+    }
+    return XI_OK;
+}
+
+static enum xi_rc all_inputs(const struct xi_runner_model *m, const struct xi_run_request *q,
+                             struct xi_tensor inputs[XI_TENSORS_MAX], struct xi_err *err)
+{
+    struct xi_tensor states[XI_TENSORS_MAX];
+    uint32_t first = q->n_inputs - q->n_states;
+    enum xi_rc rc = xi_runner_sort_inputs(m, q, inputs, err);
+
+    if (rc != XI_OK || (m->n_states == 0 && q->n_states == 0))
+        return rc;
+    for (uint32_t k = 0; k < q->n_states; k++)
+        states[k] = q->inputs[first + k].tensor;
+    return xi_runner_add_states(m, states, q->n_states, q->start, inputs, err);
+}
+
+void xi_runner_give_all(const struct xi_run_sink *sink, struct xi_run_result *ret)
 {
     for (uint32_t i = 0; i < ret->n_outputs; i++)
         if (ret->outputs[i].place.data != NULL)
             sink->give(sink->ctx, &ret->outputs[i].place);
-    ret->n_outputs = 0;
+    ret->n_outputs = ret->n_states = 0;
 }
 
 /* Room for an output of fixed size, bound so that the engine writes it there. An engine that
@@ -198,11 +241,12 @@ static enum xi_rc run_tensors(struct xi_runner_lane *lane, const struct xi_run_r
 {
     const struct xi_runner_model *m = &lane->runner->models[0];
     struct xi_tensor inputs[XI_TENSORS_MAX];
-    enum xi_rc rc = sort_inputs(&m->signature, q, inputs, err);
+    uint32_t n_out = xi_runner_n_out(m), visible = m->signature.n_outputs;
+    enum xi_rc rc = all_inputs(m, q, inputs, err);
 
-    for (uint32_t i = 0; rc == XI_OK && i < m->signature.n_outputs; i++) {
+    for (uint32_t i = 0; rc == XI_OK && i < n_out; i++) {
         ret->outputs[i].kind = XI_PART_TENSOR;
-        ret->outputs[i].index = i;
+        ret->outputs[i].index = i < visible ? i : i - visible;
         ret->outputs[i].place = (struct xi_run_place){0};
         ret->n_outputs = i + 1;
         if (m->out_static[i])
@@ -210,16 +254,34 @@ static enum xi_rc run_tensors(struct xi_runner_lane *lane, const struct xi_run_r
     }
     uint64_t started = xi_now_ns();
     if (rc == XI_OK)
-        rc = xi_runner_infer(lane, 0, inputs, m->signature.n_inputs, err);
+        rc = xi_runner_infer(lane, 0, inputs, xi_runner_n_in(m), err);
     ret->infer_ns = xi_now_ns() - started;
-    for (uint32_t i = 0; rc == XI_OK && i < m->signature.n_outputs; i++)
+    for (uint32_t i = 0; rc == XI_OK && i < n_out; i++)
         rc = collect_output(lane, i, sink, &ret->outputs[i], err);
+    ret->n_states = m->n_states;
     if (rc != XI_OK)
-        give_all(sink, ret);
+        xi_runner_give_all(sink, ret);
     return rc;
 }
 
 /* ---- through the flow ---- */
+
+static enum xi_rc infer_with_states(struct xi_runner_lane *lane, uint32_t model,
+                                    const struct xi_tensor *inputs, uint32_t n, struct xi_err *err)
+{
+    const struct xi_runner_model *m = &lane->runner->models[model];
+    const struct xi_run_request *q = lane->request;
+    struct xi_tensor all[XI_TENSORS_MAX], states[XI_TENSORS_MAX];
+
+    if (n != m->signature.n_inputs)
+        return xi_fail(err, XI_EFLOW, "%u inputs where the model wants %u", n,
+                       m->signature.n_inputs);
+    memcpy(all, inputs, n * sizeof *all);
+    for (uint32_t k = 0; k < q->n_states; k++)
+        states[k] = q->inputs[q->n_inputs - q->n_states + k].tensor;
+    enum xi_rc rc = xi_runner_add_states(m, states, q->n_states, q->start, all, err);
+    return rc == XI_OK ? xi_runner_infer(lane, model, all, xi_runner_n_in(m), err) : rc;
+}
 
 static enum xi_rc flow_infer(void *ctx, const char *model, const struct xi_tensor *inputs,
                              uint32_t n_inputs, struct xi_tensor *outputs, uint32_t n_outputs,
@@ -230,15 +292,52 @@ static enum xi_rc flow_infer(void *ctx, const char *model, const struct xi_tenso
 
     if (m < 0)
         return xi_fail(err, XI_EFLOW, "package has no model \"%.60s\"", model);
-    if (n_outputs > lane->runner->models[m].signature.n_outputs)
+    const struct xi_runner_model *said = &lane->runner->models[m];
+    if (n_outputs > said->signature.n_outputs)
         return xi_fail(err, XI_EFLOW, "model \"%.60s\" has fewer than %u outputs", model,
                        n_outputs);
     enum xi_rc rc = xi_runner_unbind(lane, (uint32_t)m, err);
-    if (rc == XI_OK)
+    if (rc == XI_OK && said->n_states > 0)
+        rc = infer_with_states(lane, (uint32_t)m, inputs, n_inputs, err);
+    else if (rc == XI_OK)
         rc = xi_runner_infer(lane, (uint32_t)m, inputs, n_inputs, err);
     for (uint32_t i = 0; i < n_outputs && rc == XI_OK; i++)
         rc = xi_runner_output(lane, (uint32_t)m, i, &outputs[i], err);
     return rc;
+}
+
+/* What the engine holds of the new state, while no other run comes. */
+static enum xi_rc put_states(struct xi_runner_lane *lane, const struct xi_run_sink *sink,
+                             struct xi_run_result *ret, struct xi_err *err)
+{
+    const struct xi_runner_model *m = &lane->runner->models[0];
+    enum xi_rc rc = XI_OK;
+    struct xi_tensor t;
+
+    for (uint32_t k = 0; k < m->n_states && rc == XI_OK; k++) {
+        rc = xi_runner_output(lane, 0, m->signature.n_outputs + k, &t, err);
+        if (rc == XI_OK)
+            rc = xi_runner_put_tensor(lane, k, &t, sink, ret, err);
+    }
+    ret->n_states = m->n_states;
+    return rc;
+}
+
+static enum xi_rc put_bytes(struct xi_runner_lane *lane, struct xi_run_output *out,
+                            const struct xi_tensor *t, const struct xi_run_sink *sink,
+                            struct xi_run_result *ret, struct xi_err *err)
+{
+    enum xi_rc rc = sink->take(sink->ctx, t->bytes, &out->place, err);
+
+    if (rc != XI_OK)
+        return rc;
+    if (t->bytes > 0)
+        memcpy(out->place.data, t->data, t->bytes);
+    lane->copied_bytes += t->bytes;
+    out->tensor = *t;
+    out->tensor.data = out->place.data;
+    ret->n_outputs++;
+    return XI_OK;
 }
 
 static enum xi_rc put_text(struct xi_runner_lane *lane, uint32_t kind, const struct xi_str *text,
@@ -247,16 +346,44 @@ static enum xi_rc put_text(struct xi_runner_lane *lane, uint32_t kind, const str
 {
     struct xi_run_output *out = &ret->outputs[ret->n_outputs];
     int64_t dim = (int64_t)text->len;
+    struct xi_tensor t = xi_tensor_make(XI_DT_UINT8, &dim, 1, text->data, text->len);
 
     *out = (struct xi_run_output){.kind = kind};
-    enum xi_rc rc = sink->take(sink->ctx, text->len, &out->place, err);
-    if (rc != XI_OK)
-        return rc;
-    if (text->len > 0)
-        memcpy(out->place.data, text->data, text->len);
-    lane->copied_bytes += text->len;
-    out->tensor = xi_tensor_make(XI_DT_UINT8, &dim, 1, out->place.data, text->len);
-    ret->n_outputs++;
+    return put_bytes(lane, out, &t, sink, ret, err);
+}
+
+enum xi_rc xi_runner_put_tensor(struct xi_runner_lane *lane, uint32_t index,
+                                const struct xi_tensor *t, const struct xi_run_sink *sink,
+                                struct xi_run_result *ret, struct xi_err *err)
+{
+    struct xi_run_output *out = &ret->outputs[ret->n_outputs];
+
+    *out = (struct xi_run_output){.kind = XI_PART_TENSOR, .index = index};
+    return put_bytes(lane, out, t, sink, ret, err);
+}
+
+enum xi_rc xi_runner_put_flow(struct xi_runner_lane *lane, unsigned want,
+                              const struct xi_run_sink *sink, struct xi_run_result *ret,
+                              struct xi_err *err)
+{
+    enum xi_rc rc = XI_OK;
+
+    if (want & XI_ANSWER_JSON)
+        rc = put_text(lane, XI_PART_JSON, &lane->json, sink, ret, err);
+    if (rc == XI_OK && (want & XI_ANSWER_PICTURE))
+        rc = put_text(lane, XI_PART_PICTURE, &lane->picture, sink, ret, err);
+    return rc;
+}
+
+enum xi_rc xi_runner_check_flow(const struct xi_runner_lane *lane, const struct xi_run_request *q,
+                                struct xi_err *err)
+{
+    if (lane->flow == NULL)
+        return xi_fail(err, XI_EUNSUPPORTED, "package has no flow: send tensors");
+    if (q->n_inputs - q->n_states != 1)
+        return xi_fail(err, XI_EINVAL, "a flow takes 1 input, %u came", q->n_inputs - q->n_states);
+    if (q->want & XI_ANSWER_TENSORS)
+        return xi_fail(err, XI_EUNSUPPORTED, "a flow answers with JSON or a picture, not tensors");
     return XI_OK;
 }
 
@@ -267,26 +394,24 @@ static enum xi_rc run_flow(struct xi_runner_lane *lane, const struct xi_run_requ
     struct xi_flow_engine engine = {.ctx = lane, .infer = flow_infer};
     const struct xi_tensor *in = &q->inputs[0].tensor;
     struct xi_flow_timing timing = {0};
+    enum xi_rc rc = xi_runner_check_flow(lane, q, err);
 
-    if (lane->flow == NULL)
-        return xi_fail(err, XI_EUNSUPPORTED, "package has no flow: send tensors");
-    if (q->n_inputs != 1)
-        return xi_fail(err, XI_EINVAL, "a flow takes 1 input, %u came", q->n_inputs);
-    if (q->want & XI_ANSWER_TENSORS)
-        return xi_fail(err, XI_EUNSUPPORTED, "a flow answers with JSON or a picture, not tensors");
+    if (rc != XI_OK)
+        return rc;
     xi_str_clear(&lane->json);
     xi_str_clear(&lane->picture);
-    enum xi_rc rc = xi_flow_execute(lane->flow, &engine, in->data, in->bytes, q->want, &lane->json,
-                                    &lane->picture, &timing, err);
+    lane->request = q;
+    rc = xi_flow_execute(lane->flow, &engine, in->data, in->bytes, q->want, &lane->json,
+                         &lane->picture, &timing, err);
     ret->pre_ns = timing.pre_ns;
     ret->infer_ns = timing.infer_ns;
     ret->post_ns = timing.post_ns;
-    if (rc == XI_OK && (q->want & XI_ANSWER_JSON))
-        rc = put_text(lane, XI_PART_JSON, &lane->json, sink, ret, err);
-    if (rc == XI_OK && (q->want & XI_ANSWER_PICTURE))
-        rc = put_text(lane, XI_PART_PICTURE, &lane->picture, sink, ret, err);
+    if (rc == XI_OK)
+        rc = xi_runner_put_flow(lane, q->want, sink, ret, err);
+    if (rc == XI_OK)
+        rc = put_states(lane, sink, ret, err);
     if (rc != XI_OK)
-        give_all(sink, ret);
+        xi_runner_give_all(sink, ret);
     return rc;
 }
 
@@ -296,7 +421,8 @@ enum xi_rc xi_runner_run(struct xi_runner_lane *lane, const struct xi_run_reques
 {
     enum xi_rc rc;
 
-    ret->n_outputs = 0;
+    ret->n_outputs = ret->n_states = 0;
+    ret->batch = 1;
     ret->pre_ns = ret->infer_ns = ret->post_ns = 0;
     lane->copied_bytes = 0;
     lane->end = 0;

@@ -171,7 +171,9 @@ static enum xi_rc open_runner(struct xi_sessions *s, struct session *e, struct x
                                   .cache_dir = m->cache_dir[0] ? m->cache_dir : a->cache_dir,
                                   .variant = m->variant,
                                   .device = m->device,
+                                  .max_shape = m->max_shape,
                                   .lanes = m->lane_count,
+                                  .stage_lanes = m->stage_lanes,
                                   .threads = m->threads,
                                   .max_batch = m->max_batch};
     if (rc == XI_OK)
@@ -313,10 +315,16 @@ enum xi_rc xi_sessions_unload(struct xi_sessions *s, uint32_t number, struct xi_
 static enum xi_rc send_loaded(const struct session *e, struct xi_err *err)
 {
     const struct xi_runner_info *info = xi_runner_info(e->runner);
-    struct xi_msg_loaded *m = xi_msg_loaded_new(info->signature, NULL, 0);
+    struct xi_msg_port states[XI_TENSORS_MAX];
 
+    for (uint32_t i = 0; i < info->n_states; i++)
+        states[i] = xi_msg_port_of(&info->states[i]);
+    struct xi_msg_loaded *m = xi_msg_loaded_new(info->signature, states, info->n_states);
     if (m == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory to answer");
+    m->stateful = info->stateful;
+    m->max_batch = info->max_batch;
+    m->staged = (uint32_t)info->staged;
     m->session = e->number;
     m->lane_count = e->load.lane_count;
     m->has_flow = (uint32_t)info->has_flow;
@@ -340,7 +348,7 @@ static enum xi_rc start_lanes(struct xi_sessions *s, struct session *e, struct x
 {
     enum xi_rc rc = s->args->group ? XI_OK : xi_sandbox_enter_run(s->box, err);
 
-    for (uint32_t i = 0; i < e->load.lane_count && rc == XI_OK; i++)
+    for (uint32_t i = 0; i < lanes_of(e) && rc == XI_OK; i++)
         rc =
             xi_host_lane_start(s->lanes[e->load.first_lane + i], xi_runner_lane(e->runner, i), err);
     return rc;
@@ -356,7 +364,7 @@ static int load_is_through(struct xi_sessions *s, struct session *e)
     if (e->rc == XI_OK)
         e->rc = send_loaded(e, &e->err);
     if (e->rc == XI_OK) {
-        for (uint32_t i = 0; i < e->load.lane_count; i++)
+        for (uint32_t i = 0; i < lanes_of(e); i++)
             xi_host_lane_go(s->lanes[e->load.first_lane + i]);
         return 1;
     }

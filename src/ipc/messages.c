@@ -215,12 +215,14 @@ enum xi_rc xi_msg_signature(const struct xi_msg_loaded *m, struct xi_signature *
     return XI_OK;
 }
 
-static void write_port(struct xi_msg_port *dst, const struct xi_port_spec *src)
+struct xi_msg_port xi_msg_port_of(const struct xi_port_spec *spec)
 {
-    *dst = (struct xi_msg_port){.dtype = src->dtype, .rank = src->rank};
-    memcpy(dst->dims, src->dims, sizeof dst->dims);
-    memcpy(dst->name, src->name, sizeof dst->name);
-    dst->name[sizeof dst->name - 1] = '\0';
+    struct xi_msg_port port = {.dtype = spec->dtype, .rank = spec->rank};
+
+    memcpy(port.dims, spec->dims, sizeof port.dims);
+    memcpy(port.name, spec->name, sizeof port.name);
+    port.name[sizeof port.name - 1] = '\0';
+    return port;
 }
 
 struct xi_msg_port xi_msg_state(const struct xi_msg_loaded *m, uint32_t index)
@@ -247,9 +249,9 @@ struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *s,
     m->n_inputs = s->n_inputs;
     m->n_outputs = s->n_outputs;
     for (uint32_t i = 0; i < s->n_inputs; i++)
-        write_port(port++, &s->inputs[i]);
+        *port++ = xi_msg_port_of(&s->inputs[i]);
     for (uint32_t i = 0; i < s->n_outputs; i++)
-        write_port(port++, &s->outputs[i]);
+        *port++ = xi_msg_port_of(&s->outputs[i]);
     m->n_states = n_states;
     m->max_batch = 1;
     if (n_states > 0)

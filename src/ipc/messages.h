@@ -189,6 +189,7 @@ enum xi_rc xi_msg_signature(const struct xi_msg_loaded *m, struct xi_signature *
                             struct xi_err *err) XI_MUST_CHECK;
 /* The index-th state tensor of a checked LOADED, without its name. */
 struct xi_msg_port xi_msg_state(const struct xi_msg_loaded *m, uint32_t index);
+struct xi_msg_port xi_msg_port_of(const struct xi_port_spec *spec);
 /* A LOADED with head, counts and tail filled in; free() it. NULL when memory is out. */
 struct xi_msg_loaded *xi_msg_loaded_new(const struct xi_signature *signature,
                                         const struct xi_msg_port *states, uint32_t n_states);
