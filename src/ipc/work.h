@@ -27,11 +27,12 @@ enum xi_work_op {
                           * ids without parts, not answered */
 };
 
-/* The stages of a request through a flow: PRE (parts: its input) answers with a shape key and no
- * parts; what it made stays in the host under the request's id. INFER takes up to max_batch such
- * requests of equal key without parts (or requests of raw tensors, with parts and no POST), and
- * answers without parts; POST, without parts, answers with the outputs. An error ends the request
- * at any stage. A batch is answered by one completion a request, the last of them frees the lane.
+/* The stages of a request through a flow: PRE (parts: its input, and its state) answers with a
+ * shape key and no parts; what it made stays in the host under the request's id. INFER takes up to
+ * max_batch such requests of equal key without parts (or requests of raw tensors, with parts and no
+ * POST), and answers without parts; POST, without parts, answers with the outputs (and the new
+ * state). An error ends the request at any stage. A batch is answered by one completion a request,
+ * the last of them frees the lane.
  */
 
 /* A run of bytes in a segment. */

@@ -47,7 +47,7 @@ static void spawn(struct raw *r, const struct raw_start *how)
     const char *argv[] = {XI_HOST_PROGRAM,
                           "run",
                           "--engine",
-                          how->engine ? how->engine : "reference",
+                          r->engine,
                           "--plugin-dir",
                           how->plugin_dir ? how->plugin_dir : XI_TEST_PLUGINS,
                           "--link-dir",
@@ -79,6 +79,7 @@ void raw_start(struct raw *r, const struct raw_start *how)
     int wake[2];
 
     memset(r, 0, sizeof *r);
+    r->engine = how->engine ? how->engine : "reference";
     (void)snprintf(r->dir, sizeof r->dir, "/tmp/xi-raw-XXXXXX");
     assert_non_null(mkdtemp(r->dir));
     assert_int_equal(chmod(r->dir, 0755), 0);
@@ -109,6 +110,7 @@ void raw_package(struct raw *r, const char *name, const char *model, const char 
                  const char *const *files)
 {
     char dir[128], path[160], manifest[8192];
+    int has_flow = files != NULL && strcmp(files[0], "flow.json") == 0;
 
     (void)snprintf(dir, sizeof dir, "%s/%s", r->dir, name);
     assert_int_equal(mkdir(dir, 0755), 0);
@@ -122,9 +124,10 @@ void raw_package(struct raw *r, const char *name, const char *model, const char 
                    " \"models\": {\"main\": {%s\"variants\": [{\"id\": \"f32\","
                    " \"files\": [\"variants/m.xref\"], \"format\": \"reference\","
                    " \"engine\": {\"name\": \"%s\"}, \"precision\": \"f32\"}]}}%s}",
-                   name, more, "reference",
-                   files ? ", \"flow\": \"flow.json\", \"input\": \"bytes\", \"output\": \"json\""
-                         : ", \"input\": \"tensors\", \"output\": \"tensors\"");
+                   name, more, r->engine,
+                   has_flow
+                       ? ", \"flow\": \"flow.json\", \"input\": \"audio\", \"output\": \"tensors\""
+                       : ", \"input\": \"tensors\", \"output\": \"tensors\"");
     write_file(dir, "manifest.json", manifest);
     for (; files != NULL && files[0] != NULL; files += 2)
         write_file(dir, files[0], files[1]);

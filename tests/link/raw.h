@@ -24,6 +24,7 @@ struct raw_output {
 
 struct raw {
     int pid, pidfd, control, wait_fd, answer_fd;
+    const char *engine;
     char dir[64]; /* packages lie below; removed at the end */
     struct raw_lane lanes[RAW_LANES];
     struct xi_map input; /* segment 1, shown to the host at start */
@@ -46,8 +47,8 @@ struct raw_start {
     int group, sandbox;
 };
 void raw_start(struct raw *r, const struct raw_start *how);
-/* A package below r->dir: its model, and more members of its manifest (", …" or ""). Files, if any,
- * are pairs of name and text, NULL at the end. */
+/* A package below r->dir: its model, and more members of models.main ("…, " or ""). Files, if any,
+ * are pairs of name and text, NULL at the end; with flow.json among them it has a flow. */
 void raw_package(struct raw *r, const char *name, const char *model, const char *more,
                  const char *const *files);
 void raw_lane(struct raw *r, uint32_t lane, int nice);
