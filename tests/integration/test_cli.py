@@ -19,8 +19,8 @@ from daemon import (ROOT, Daemon, build_dir, clean_env, free_port, is_running, i
                     run_program, wait_for)
 from models import floats, numbers, session
 
-VERBS = ["run", "serve", "load", "unload", "infer", "ls", "ps", "pack", "inspect", "doctor", "config", "help",
-         "version"]
+VERBS = ["run", "serve", "load", "unload", "promote", "rollback", "infer", "ls", "ps", "top", "logs", "why",
+         "pack", "inspect", "doctor", "config", "help", "version"]
 RAW = ("--dtype", "FP32", "--shape", "1,4")
 
 
