@@ -264,8 +264,41 @@ static void add_pool(struct xi_str *s, const struct xi_service *service)
               p.watchdog_kills);
     add_value(s, "xinfer_pool_poison_total", "counter", "Requests refused as poison",
               p.poison_refused);
+    add_value(s, "xinfer_pool_batches_total", "counter", "Runs: requests of a batch share one",
+              p.batches);
+    add_value(s, "xinfer_pool_refused_early_total", "counter",
+              "Requests refused because they could not make their deadline", p.refused_early);
     add_value(s, "xinfer_sessions", "gauge", "Sessions", xi_sessions_count(service->sessions));
     add_process(s, xi_monitor_latest(service->monitor));
+}
+
+static const struct counter of_tenant[] = {
+    {"xinfer_tenant_requests_total", "Requests that came", "counter",
+     offsetof(struct xi_tenant, requests)},
+    {"xinfer_tenant_refused_quota_total", "Requests over a quota", "counter",
+     offsetof(struct xi_tenant, refused_quota)},
+    {"xinfer_tenant_device_seconds_total", "Time on cores and lanes of accelerators", "counter",
+     offsetof(struct xi_tenant, device_ns)},
+};
+
+static void add_tenants(struct xi_str *s, struct xi_tenants *tenants)
+{
+    const struct xi_tenant *t;
+    uint32_t i;
+
+    for (size_t c = 0; c < sizeof of_tenant / sizeof *of_tenant; c++) {
+        describe(s, of_tenant[c].name, of_tenant[c].type, of_tenant[c].help);
+        for (i = 0; (t = xi_tenants_at(tenants, i)) != NULL; i++) {
+            uint64_t v = *(const uint64_t *)((const char *)t + of_tenant[c].offset);
+
+            xi_str_printf(s, "%s{", of_tenant[c].name);
+            add_label(s, "tenant", t->name);
+            if (of_tenant[c].offset == offsetof(struct xi_tenant, device_ns))
+                xi_str_printf(s, "} %.6f\n", (double)v / 1e9);
+            else
+                xi_str_printf(s, "} %" PRIu64 "\n", v);
+        }
+    }
 }
 
 /* By labels; of equal ones the one that serves comes first. */
@@ -313,6 +346,7 @@ static int write_part(struct xi_document *d)
         drop_twins(d);
         add_server(&d->text, d->server);
         add_pool(&d->text, service);
+        add_tenants(&d->text, service->tenants);
         describe(&d->text, "xinfer_loop_lag_seconds", "histogram",
                  "How late the loop's timer runs");
         add_hist(&d->text, "xinfer_loop_lag_seconds", NULL, &service->loop_lag);
