@@ -23,6 +23,8 @@ static const char *sniff(const char *p, size_t n)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
         if (n >= known[i].bytes && memcmp(p, known[i].magic, known[i].bytes) == 0)
             return known[i].type;
+    if (n >= 12 && memcmp(p, "RIFF", 4) == 0 && memcmp(p + 8, "WAVE", 4) == 0)
+        return "audio/wav";
     while (n > 0 && strchr(" \t\r\n", *p)) {
         p++;
         n--;

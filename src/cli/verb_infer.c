@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/limits.h"
-#include "cli/input.h"
+#include "cli/sound.h"
 
 static const char *opt_picture, *opt_dtype, *opt_shape, *opt_output, *opt_name;
 static long opt_deadline;
@@ -88,6 +88,7 @@ static enum xi_rc infer_file(struct xi_cli *cli, const char *model, const char *
     struct header_set headers = {0};
     struct xi_answer answer = {0};
     struct xi_result result = {0};
+    int done = 0;
 
     xi_str_init(&answer.body, XI_BODY_MAX);
     enum xi_rc rc = xi_client_path("/v1/infer/", model, url, sizeof url, &cli->err);
@@ -95,6 +96,11 @@ static enum xi_rc infer_file(struct xi_cli *cli, const char *model, const char *
         rc = xi_input_read(path, &in, &cli->err);
     if (rc != XI_OK)
         goto out;
+    if (strcmp(in.content_type, "audio/wav") == 0 && !opt_picture && !opt_output && !opt_shape) {
+        rc = xi_sound_infer(cli, url, &in, &done);
+        if (rc != XI_OK || done)
+            goto out;
+    }
     make_headers(&headers, &in);
     struct xi_call call = {.method = "POST",
                            .path = url,
@@ -280,10 +286,13 @@ const struct xi_verb xi_verb_infer = {
     .name = "infer",
     .usage = "NAME|ID INPUT… [options]",
     .summary = "send inputs to a loaded model and show its answers",
-    .details =
-        "INPUT is a picture (JPEG, PNG), a JSON request of the Open Inference Protocol, or with\n"
-        "--shape one raw tensor; - reads standard input.",
+    .details = "INPUT is a picture (JPEG, PNG), sound (WAV), a JSON request of the Open Inference "
+               "Protocol, or\n"
+               "with --shape one raw tensor; - reads standard input. A model that listens gets a "
+               "WAV piece by\n"
+               "piece, as one sequence, and tells when somebody speaks; --json: one object a line.",
     .examples = "  xinfer infer object-detector photo.jpg --picture boxes.jpg\n"
+                "  xinfer infer voice-activity talk.wav\n"
                 "  xinfer infer classifier x.bin --dtype FP32 --shape 1,3,224,224 -o y.bin\n",
     .min_words = 2,
     .max_words = XI_CLI_WORDS_MAX,
