@@ -87,7 +87,7 @@ static void make_session(struct xi_session *s, enum xi_stateful stateful)
 /* The host's half of the bargain: state n + 1 from state n and the request. */
 static int64_t next_state(int64_t before, uint64_t request)
 {
-    return before * 31 + (int64_t)request;
+    return (int64_t)((uint64_t)before * 31 + request);
 }
 
 static void make_reply(struct xi_reply *reply, struct xi_segment *segment, int64_t *value)

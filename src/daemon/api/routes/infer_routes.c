@@ -225,6 +225,10 @@ static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, s
         inf->dtype = XI_DT_UNKNOWN;
         if (s->has_flow && s->takes_image)
             return XI_OK;
+        if (takes_bytes(s)) {
+            (void)xi_fail(err, XI_EMEDIA, "\"%.60s\" takes no pictures", s->name);
+            return xi_hint(err, "send audio/wav, or application/octet-stream as its flow wants it");
+        }
         (void)xi_fail(err, XI_EMEDIA, "\"%.60s\" takes tensors, no pictures", s->name);
         return xi_hint(err, "send application/octet-stream with Xinfer-Dtype and Xinfer-Shape, or "
                             "a package with a flow");
