@@ -201,7 +201,7 @@ enum xi_rc xi_pool_admit(struct xi_queue *q, struct xi_request *req, struct xi_e
         key_tensors(q->pool, req);
     xi_request_restage(req);
     rc = check_deadline(q, req, err);
-    if (rc == XI_OK && s->owner != NULL)
+    if (rc == XI_OK && s->owner != NULL && !req->copy)
         rc = xi_tenant_take(s->owner, xi_now_ns(), &req->retry_after_s, err);
     return rc;
 }
