@@ -105,10 +105,10 @@ def pack_with_golden(tmp_path, answer):
     """A package whose golden sample says what 1, 2, 3, 4 must give."""
     (tmp_path / "g.xref").write_text(TRIPLE)
     tensor = {"dtype": "FP32", "shape": [1, 4]}
-    manifest = {"format": "xpkg/1", "name": "g", "version": "2.0.0", "license": "Apache-2.0",
-                "models": [{"name": "main", "variants": [
-                    {"id": "any", "engine": "reference", "format": "xref",
-                     "files": ["variants/g.xref"]}]}],
+    manifest = {"xpkg": 1, "name": "g", "version": "2.0.0", "input": "tensors", "output": "tensors",
+                "models": {"main": {"variants": [
+                    {"id": "f32", "files": ["variants/g.xref"], "format": "reference",
+                     "engine": {"name": "reference"}, "precision": "f32"}]}},
                 "golden": [{"id": "one", "input": {"tensors": [
                     dict(tensor, name="x", data=[1, 2, 3, 4])]},
                     "expect": {"tensors": [dict(tensor, name="y", data=answer)]}}]}
@@ -227,7 +227,7 @@ def test_too_little_memory_for_two_goes_on_in_place(new_daemon, tmp_path):
     held = 200 * 1024 * 1024
     daemon = new_daemon("--memory", "512MiB").start()
     load(daemon, install(daemon, tmp_path, "a", models.DOUBLE, "hold %d" % held), pinned=True)
-    big = install(daemon, tmp_path, "b", TRIPLE, "hold %d" % (held + held // 2))
+    big = install(daemon, tmp_path, "b", TRIPLE, "hold %d" % (2 * held))
     with Asking(daemon, clients=2):
         said = swap(daemon, big)
     assert said.status == 200 and said.json()["strategy"] == "in-place", said

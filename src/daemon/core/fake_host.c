@@ -521,3 +521,21 @@ void fake_replaced(enum xi_rc rc)
     (void)xi_fail(&err, rc, "the disk is full");
     cb(fake.replaced_ctx, rc == XI_OK ? NULL : &err);
 }
+
+void xi_store_find(struct xi_store *store, const char *reference, xi_record_cb cb, void *ctx)
+{
+    (void)store;
+    (void)snprintf(fake.found, sizeof(fake.found), "%s", reference);
+    fake.finder = cb;
+    fake.finder_ctx = ctx;
+}
+
+void fake_found(struct xi_package_record *record)
+{
+    void (*cb)(void *, const char *, struct xi_package_record *, const struct xi_err *) =
+        fake.finder;
+
+    XI_ASSERT(cb != NULL);
+    fake.finder = NULL;
+    cb(fake.finder_ctx, fake.found, record, NULL);
+}

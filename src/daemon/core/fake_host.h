@@ -5,6 +5,7 @@
 
 #include <uv.h>
 
+#include "core/package_record.h"
 #include "daemon/ipc/host_link.h"
 
 #define FAKE_HOSTS_MAX 4096
@@ -58,6 +59,10 @@ struct fake {
     char row_out[XI_UUID_TEXT + 1], row_in[XI_UUID_TEXT + 1];
     void (*replaced)(void *ctx, const struct xi_err *err);
     void *replaced_ctx;
+    char found[XI_DIGEST_HEX + 1]; /* asked of xi_store_find, which waits for fake_found */
+    void (*finder)(void *ctx, const char *digest, struct xi_package_record *record,
+                   const struct xi_err *err);
+    void *finder_ctx;
 };
 extern struct fake fake;
 
@@ -77,6 +82,7 @@ int fake_runs(const struct xi_host *host, uint8_t fill);
 void fake_exit(struct xi_host *host, const char *reason);
 void fake_exit_code(struct xi_host *host, int code); /* by itself */
 void fake_progress(struct xi_host *host, uint32_t session, const char *phase);
+void fake_found(struct xi_package_record *record);
 void fake_replaced(enum xi_rc rc); /* the store has answered */
 /* A slot whose bytes are all `fill`. */
 struct xi_slot *fake_slot(uint64_t bytes, uint8_t fill);

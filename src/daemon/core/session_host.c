@@ -464,6 +464,7 @@ static void do_quarantine(struct xi_entry *e)
     note(e, XI_WHY_QUARANTINED, "");
     xi_log(XI_ERROR, "session.quarantined", "id=%s name=%s why=%s", e->s.id, e->s.name,
            e->s.why.msg);
+    xi_swap_put_back(e);
 }
 
 static void do_fail_queue(struct xi_entry *e)

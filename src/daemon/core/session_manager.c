@@ -113,6 +113,7 @@ static void release(struct xi_entry *e)
     xi_signature_fini(&e->s.signature);
     xi_record_free(e->s.record);
     free(e->s.states);
+    free(e->previous);
     free(e->choices);
     e->s.record = NULL;
     e->choices = NULL;

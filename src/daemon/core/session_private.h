@@ -71,6 +71,7 @@ struct xi_entry {
     struct xi_named *named;       /* NULL: it has no name any more */
     struct xi_entry *by_id;       /* next in the bucket */
     struct xi_swap *swap;         /* it takes part in; NULL: none */
+    struct xi_previous *previous; /* whom it replaced, to be put back if it crash-loops; or NULL */
     struct xi_entry *prev, *next; /* all, newest last */
 
     /* in its group (session_group.c) */
@@ -138,6 +139,15 @@ struct xi_swap {
     struct xi_swap_view view;
     struct xi_shadow *shadow; /* NULL: none */
 };
+
+/* What to load again when the one that took its place is quarantined before until_ms. */
+struct xi_previous {
+    char digest[XI_DIGEST_HEX + 1];
+    struct xi_load_options options;
+    uint64_t until_ms;
+};
+/* It was quarantined: puts back whom it replaced, if that was not long ago. */
+void xi_swap_put_back(struct xi_entry *e);
 
 struct xi_shadow *xi_shadow_new(struct xi_swap *swap); /* NULL: memory is out */
 void xi_shadow_put(struct xi_shadow *shadow);          /* NULL is fine; copies still end */

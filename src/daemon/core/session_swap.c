@@ -3,15 +3,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/hash.h"
 #include "base/log.h"
 #include "daemon/core/sequences.h"
 #include "daemon/core/session_private.h"
 #include "daemon/core/store.h"
 #include "daemon/core/why.h"
 
-#define TICK_MS 100u /* how often a trial or a drain is looked at */
-#define ERRORS_MIN                                                                                 \
-    3u /* so many end a trial before its time, when they are more than the old one's */
+#define TICK_MS     100u     /* how often a trial or a drain is looked at */
+#define PREVIOUS_MS 3600000u /* so long a version is put back when its successor is quarantined */
+#define ERRORS_MIN  3u /* so many, where they are more than the old one's, end a trial early */
 
 static void note(const struct xi_swap *w, enum xi_rc rc, const char *text)
 {
@@ -150,6 +151,24 @@ static void do_commit(struct xi_swap *w)
     xi_store_replace(w->m->store, w->old->s.id, &row, on_committed, w);
 }
 
+/* So that a version that crash-loops can be undone. One that is quarantined itself is not worth
+ * keeping, and without memory there is just nothing to undo. */
+static void keep_previous(struct xi_swap *w)
+{
+    const struct xi_session *old = &w->old->s;
+    struct xi_previous *p;
+
+    if (old->state == XI_SESSION_FAILED)
+        return;
+    p = calloc(1, sizeof(*p));
+    if (p == NULL)
+        return;
+    memcpy(p->digest, old->digest, sizeof(p->digest));
+    p->options = old->options;
+    p->until_ms = uv_now(w->m->loop) + PREVIOUS_MS;
+    w->new->previous = p;
+}
+
 static void do_flip(struct xi_swap *w)
 {
     struct xi_session *old = &w->old->s, *new = &w->new->s;
@@ -164,6 +183,7 @@ static void do_flip(struct xi_swap *w)
     new->desired = 1;
     old->desired = 0;
     xi_leases_move(w->m, old, new);
+    keep_previous(w);
     say_phase(w, "flip");
     (void)snprintf(text, sizeof(text), "%s %s took the place of %s (session %s), %s", new->name,
                    new->version, old->version, old->id, w->view.strategy);
@@ -622,4 +642,55 @@ int xi_swap_commits(const struct xi_session *session)
     const struct xi_swap *w = xi_entry_of((struct xi_session *)(uintptr_t)session)->swap;
 
     return w != NULL && w->fsm.phase == XI_SWAP_COMMIT;
+}
+
+/* ---- putting back ---- */
+
+struct put_back {
+    struct xi_sessions *m;
+    struct xi_load_options options;
+    char id[XI_UUID_TEXT + 1]; /* of the quarantined one */
+};
+
+static void on_put_back(void *ctx, const char *digest, struct xi_package_record *record,
+                        const struct xi_err *err)
+{
+    static const struct xi_swap_ask ask = {.strategy = XI_STRATEGY_BESIDE};
+    struct put_back *p = ctx;
+    struct xi_session *session = NULL;
+    const struct xi_entry *e = xi_ids_find(p->m, p->id);
+    struct xi_err why = {0};
+    char id[XI_UUID_TEXT + 1];
+
+    xi_uuid_new(id);
+    if (err != NULL) {
+        why = *err;
+    } else if (e == NULL || e->s.state != XI_SESSION_FAILED) {
+        xi_record_free(record); /* somebody has seen to it */
+    } else if (xi_swap_begin(p->m, id, digest, record, &p->options, &ask, NULL, NULL, &session,
+                             &why) == XI_OK) {
+        xi_log(XI_WARN, "swap.put_back", "id=%s successor=%s name=%s", p->id, id, p->options.name);
+    }
+    if (why.rc != XI_OK)
+        xi_log(XI_ERROR, "swap.not_put_back", "id=%s name=%s why=%s", p->id, p->options.name,
+               why.msg);
+    free(p);
+}
+
+void xi_swap_put_back(struct xi_entry *e)
+{
+    struct xi_previous *previous = e->previous;
+    struct put_back *p;
+
+    if (previous == NULL || e->m->closing)
+        return;
+    e->previous = NULL;
+    p = uv_now(e->m->loop) < previous->until_ms ? calloc(1, sizeof(*p)) : NULL;
+    if (p != NULL) {
+        p->m = e->m;
+        p->options = previous->options;
+        memcpy(p->id, e->s.id, sizeof(p->id));
+        xi_store_find(e->m->store, previous->digest, on_put_back, p);
+    }
+    free(previous);
 }
