@@ -1,5 +1,6 @@
 /* A stand-in for libnvidia-ml.so.1, simulated: two GPUs whose figures come from the environment
  * variable XI_SIMULATED_NVML: "plain", "lying", "lost" (the driver went away), "hung". */
+#define _DEFAULT_SOURCE
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,7 +49,7 @@ int nvmlShutdown(void)
 int nvmlDeviceGetCount_v2(unsigned *n)
 {
     if (is("hung"))
-        (void)sleep(2);
+        (void)usleep(1500000);
     *n = 2;
     return is("lost") ? 15 : 0;
 }

@@ -95,6 +95,7 @@ void wait_answers(struct client *c, unsigned n, unsigned ms)
         unsigned found = 0;
         for (char *p = c->answer; p && (p = strstr(p, "HTTP/1.1 ")) != NULL; p++) {
             char *body = strstr(p, "\r\n\r\n"), *length = strstr(p, "Content-Length: ");
+            found += body && strstr(p, "text/event-stream") != NULL; /* it has no end */
             found += body && length && length < body &&
                      body + 4 + strtoul(length + 16, NULL, 10) <= c->answer + c->len;
         }
