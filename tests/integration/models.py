@@ -19,9 +19,10 @@ def write(tmp_path, name, text=DOUBLE, *faults):
     return str(path)
 
 
-def package(folder, name, text, engine="reference", flow=None, device=None, model=None):
+def package(folder, name, text, engine="reference", flow=None, device=None, model=None, also=()):
     """Packs a model of the reference format; returns the package's path. engine "simulated" with
-    device "GPU.0" or "NPU.0" needs the fixture `simulated`; model: more keys of models.main."""
+    device "GPU.0" or "NPU.0" needs the fixture `simulated`; model: more keys of models.main; also: more
+    variants behind the one."""
     (folder / (name + ".xref")).write_text(text)
     variant = {"id": "f32", "files": ["variants/m.xref"], "format": "reference",
                "engine": {"name": engine}, "precision": "f32"}
@@ -29,7 +30,7 @@ def package(folder, name, text, engine="reference", flow=None, device=None, mode
         variant["device"] = device
     manifest = {"xpkg": 1, "name": name, "version": "1.0.0", "output": "tensors",
                 "input": "image" if flow else "tensors",
-                "models": {"main": {"variants": [variant], **(model or {})}}}
+                "models": {"main": {"variants": [variant, *also], **(model or {})}}}
     files = {"variants/m.xref": name + ".xref"}
     if flow:
         (folder / "flow.json").write_text(json.dumps(flow))

@@ -114,3 +114,43 @@ def test_a_group_comes_back_after_a_restart(gpu):
     gpu.start()
     assert {n: models.session(gpu, n)["id"] for n in "abc"} == ids
     assert len({host_of(gpu, n) for n in "abc"}) == 1
+
+
+def test_a_host_that_leaks_is_replaced_and_nobody_notices(simulated, tmp_path):
+    daemon = simulated().start()
+    leaky = models.package(tmp_path, "leaky", models.DOUBLE + "fault leak 30000000 when 66\n",
+                           engine="simulated", device="GPU.0")
+    good = models.package(tmp_path, "good", models.DOUBLE, engine="simulated", device="GPU.0")
+    load(daemon, leaky, "leaky")
+    pid = load(daemon, good, "good")["host_pid"]
+    for _ in range(8):
+        assert models.numbers(models.ask(daemon, "leaky", 66, 2, 3, 4)) == [133, 5, 7, 9]
+
+    def replaced():
+        for name in ("leaky", "good"):
+            assert models.numbers(models.ask(daemon, name, 1, 2, 3, 4)) == [3, 5, 7, 9]
+        return host_of(daemon, "good") != pid
+
+    wait_for(replaced, 20, "a fresh host")
+    assert host_of(daemon, "leaky") == host_of(daemon, "good"), "both moved"
+    wait_for(lambda: not is_running(pid), 5, "the old host's end")
+    assert "host.recycled" in daemon.log() and "how=beside" in daemon.log()
+    assert "host.died" not in daemon.log()
+
+
+def test_a_lost_device_moves_the_session(simulated, tmp_path):
+    daemon = simulated().start()
+    text = models.DOUBLE + "fault fail device-lost when 67\n"
+    path = models.package(tmp_path, "mover", text, engine="simulated", device="GPU.0",
+                          also=[{"id": "cpu", "files": ["variants/m.xref"], "format": "reference",
+                                 "engine": {"name": "simulated"}, "precision": "f32",
+                                 "device": "CPU"}])
+    first = load(daemon, path, "mover")
+    assert first["device"] == "GPU.0"
+    assert models.ask(daemon, "mover", 67, 2, 3, 4).status == 503
+    # Its host ends behind the answer.
+    wait_for(lambda: models.session(daemon, "mover")["device"] == "CPU", 10, "the move")
+    assert models.numbers(models.ask(daemon, "mover", 1, 2, 3, 4)) == [3, 5, 7, 9]
+    now = models.session(daemon, "mover")
+    assert now["id"] == first["id"] and now["variant"] == "cpu" and now["state"] == "READY"
+    assert "session.moved" in daemon.log()

@@ -88,6 +88,17 @@ enum xi_rc xi_host_unload(struct xi_host *host, uint32_t session, struct xi_err 
     return XI_OK;
 }
 
+int xi_host_idle(const struct xi_host *host)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->lanes; i++) {
+        if (host->running[i] != 0)
+            return 0;
+    }
+    return 1;
+}
+
 int xi_host_runs(const struct xi_host *host)
 {
     return !host->ended && !host->stopped;

@@ -52,11 +52,11 @@ static int fits(const struct xi_group *g, const struct xi_entry *e)
            (strcmp(g->tenant, e->s.tenant) == 0 && (!e->s.apart || g == e->s.group));
 }
 
-static void free_when_empty(struct xi_group *g)
+void xi_group_free_when_empty(struct xi_group *g)
 {
     struct xi_sessions *m = g->m;
 
-    if (g->n_members > 0 || g->host != NULL || g->held > 0)
+    if (g->n_members > 0 || g->host != NULL || g->fresh != NULL || g->old != NULL || g->held > 0)
         return;
     if (g->kind != XI_ISOLATE_SESSION)
         xi_store_forget_group(m->store, g->id);
@@ -108,7 +108,7 @@ void xi_group_part(struct xi_entry *e)
     e->mate_next = NULL;
     e->s.group = NULL;
     g->n_members--;
-    free_when_empty(g);
+    xi_group_free_when_empty(g);
 }
 
 static void append(struct xi_group *g, struct xi_entry *e)
@@ -170,7 +170,8 @@ static void on_progress(void *ctx, struct xi_host *host, const struct xi_msg_pro
     struct xi_group *g = ctx;
     struct xi_entry *e;
 
-    (void)host;
+    if (host != g->host)
+        return;
     for (e = g->first; e != NULL; e = e->mate_next)
         xi_entry_load_goes_on(e); /* a host loads one after the other: none of them hangs */
     e = find(g, msg->session);
@@ -185,7 +186,8 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     struct xi_entry *e = find(g, msg->session);
     uint64_t before = g->memory_bytes;
 
-    (void)host;
+    if (xi_fresh_loaded(g, host, msg, signature))
+        return;
     g->memory_bytes = msg->memory_bytes;
     if (e == NULL)
         xi_signature_fini(signature);
@@ -199,9 +201,8 @@ static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const s
 {
     struct xi_entry *e = find(ctx, session);
 
-    (void)host;
     (void)phase;
-    if (e == NULL)
+    if (xi_fresh_failed(ctx, host, err) || e == NULL)
         return;
     e->asked = 0; /* nothing of it is left there */
     xi_entry_load_failed(e, err);
@@ -209,55 +210,68 @@ static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const s
 
 static void on_done(void *ctx, struct xi_host *host, uint32_t lane, struct xi_reply *reply)
 {
-    const struct xi_group *g = ctx;
-    struct xi_entry *e = g->lanes[lane];
+    struct xi_group *g = ctx;
+    struct xi_entry *e = host == g->host ? g->lanes[lane] : NULL;
 
-    (void)host;
-    XI_ASSERT(e != NULL); /* the link answers for the lanes */
+    if (e == NULL) { /* a host that was replaced has no work */
+        xi_reply_release(reply);
+        return;
+    }
+    g->served++;
     xi_pool_completed(&e->s, lane - e->s.first_lane, reply);
+    if (g->renewal > XI_RENEWAL_LOADS)
+        xi_group_quiet(g); /* perhaps it was the last */
 }
 
 /* ---- lanes ---- */
 
-static void free_lanes(struct xi_group *g, const struct xi_entry *e)
+static void free_lanes(struct xi_entry **lanes, const struct xi_entry *e)
 {
     uint32_t i;
 
     for (i = 0; i < XI_HOST_LANES_MAX; i++) {
-        if (g->lanes[i] == e)
-            g->lanes[i] = NULL;
+        if (lanes[i] == e)
+            lanes[i] = NULL;
     }
 }
 
-static enum xi_rc take_lanes(struct xi_group *g, struct xi_entry *e, uint32_t n, uint32_t *ret,
+static enum xi_rc take_lanes(struct xi_entry **lanes, struct xi_entry *e, uint32_t n, uint32_t *ret,
                              struct xi_err *err)
 {
     uint32_t i, run = 0;
 
     for (i = 0; i < XI_HOST_LANES_MAX && run < n; i++)
-        run = g->lanes[i] == NULL ? run + 1 : 0;
+        run = lanes[i] == NULL ? run + 1 : 0;
     if (run < n)
         return xi_fail(err, XI_EAGAIN, "the %u lanes of the host it shares have no room for %u",
                        XI_HOST_LANES_MAX, n);
     *ret = i - n;
     for (i = *ret; i < *ret + n; i++)
-        g->lanes[i] = e;
+        lanes[i] = e;
     return XI_OK;
+}
+
+enum xi_rc xi_group_load_in(struct xi_host *host, struct xi_entry **lanes, struct xi_entry *e,
+                            struct xi_msg_load *load, struct xi_err *err)
+{
+    static const int nice_of[] = {XI_NICE_REALTIME, XI_NICE_NORMAL, XI_NICE_BATCH};
+    uint32_t n = load->lane_count + load->stage_lanes;
+    enum xi_rc rc = take_lanes(lanes, e, n, &load->first_lane, err);
+
+    if (rc == XI_OK)
+        rc = xi_host_load(host, load, nice_of[e->s.options.priority], err);
+    if (rc != XI_OK)
+        free_lanes(lanes, e);
+    return rc;
 }
 
 enum xi_rc xi_group_load(struct xi_entry *e, struct xi_msg_load *load, struct xi_err *err)
 {
-    static const int nice_of[] = {XI_NICE_REALTIME, XI_NICE_NORMAL, XI_NICE_BATCH};
     struct xi_group *g = e->s.group;
-    uint32_t n = load->lane_count + load->stage_lanes;
-    enum xi_rc rc = take_lanes(g, e, n, &load->first_lane, err);
+    enum xi_rc rc = xi_group_load_in(g->host, g->lanes, e, load, err);
 
-    if (rc == XI_OK)
-        rc = xi_host_load(g->host, load, nice_of[e->s.options.priority], err);
-    if (rc != XI_OK) {
-        free_lanes(g, e);
+    if (rc != XI_OK)
         return rc;
-    }
     e->s.first_lane = load->first_lane;
     e->asked = 1;
     return XI_OK;
@@ -269,7 +283,7 @@ static void out(struct xi_entry *e)
 {
     struct xi_group *g = e->s.group;
 
-    free_lanes(g, e);
+    free_lanes(g->lanes, e);
     e->inside = 0;
     e->asked = 0;
     e->s.host = NULL;
@@ -292,7 +306,7 @@ static void on_unloaded(void *ctx, struct xi_host *host, const struct xi_msg_unl
     out(e);
     xi_entry_host_gone(e, "unloaded it", XI_BLAME_NONE, 0);
     g->held--;
-    free_when_empty(g);
+    xi_group_free_when_empty(g);
 }
 
 void xi_group_leave(struct xi_entry *e, const char *why)
@@ -302,6 +316,12 @@ void xi_group_leave(struct xi_entry *e, const char *why)
 
     if (!e->inside)
         return;
+    if (g->renewal == XI_RENEWAL_ENDS) { /* all of them leave */
+        if (xi_host_runs(g->host))
+            xi_host_stop(g->host, XI_HOST_GRACE_MS, g->renew_why);
+        return;
+    }
+    xi_group_keep(g);
     if (g->n_inside == 1 || g->m->closing) {
         xi_host_stop(g->host, g->m->closing ? 0 : XI_HOST_GRACE_MS, why);
         return;
@@ -367,13 +387,25 @@ static struct xi_entry *next_waiting(const struct xi_group *g)
     return e;
 }
 
+void xi_group_let_in(struct xi_group *g)
+{
+    struct xi_entry *e;
+
+    while (g->renewal == XI_RENEWAL_NONE && (e = next_waiting(g)) != NULL)
+        xi_group_enter(e);
+}
+
 static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit *why)
 {
     struct xi_group *g = ctx;
     struct xi_entry *e;
     int lost = !why->killed && why->exit_code == XI_EXIT_DEVICE_LOST;
 
+    if (xi_fresh_exited(g, host, why))
+        return;
     XI_ASSERT(g->host == host);
+    xi_group_keep(g);
+    g->renewal = XI_RENEWAL_NONE;
     g->host = NULL;
     g->memory_bytes = 0;
     g->held++;
@@ -389,10 +421,9 @@ static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit
     xi_host_free(host);
     if (lost)
         xi_device_suspect(g->m, g->engine, g->device);
-    while ((e = next_waiting(g)) != NULL)
-        xi_group_enter(e, e->link_dir, e->cache_dir);
+    xi_group_let_in(g);
     g->held--;
-    free_when_empty(g);
+    xi_group_free_when_empty(g);
 }
 
 /* ---- starting ---- */
@@ -415,8 +446,8 @@ static void links_root(const struct xi_group *g, const char *link_dir, char *ret
                    link_dir);
 }
 
-static enum xi_rc start_host(struct xi_group *g, const struct xi_entry *e, const char *link_dir,
-                             const char *cache_dir, struct xi_err *err)
+enum xi_rc xi_group_start(struct xi_group *g, const struct xi_entry *e, struct xi_host **ret,
+                          struct xi_err *err)
 {
     static const int nice_of[] = {XI_NICE_REALTIME, XI_NICE_NORMAL, XI_NICE_BATCH};
     struct xi_host_events events = {.ctx = g,
@@ -439,7 +470,7 @@ static enum xi_rc start_host(struct xi_group *g, const struct xi_entry *e, const
         .engine = engine,
         .engine_libs = strcmp(engine, "openvino") == 0 ? c->openvino_dir : "",
         .link_dir = root,
-        .cache_dir = cache_dir,
+        .cache_dir = e->cache_dir,
         .archive_fd = -1,
         .staging_fd = -1,
         .data_limit_bytes =
@@ -450,11 +481,11 @@ static enum xi_rc start_host(struct xi_group *g, const struct xi_entry *e, const
     };
 
     label_of(g, e, label, sizeof(label));
-    links_root(g, link_dir, root, sizeof(root));
-    return xi_host_start(g->m->loop, g->m->shm, &spec, &events, &g->host, err);
+    links_root(g, e->link_dir, root, sizeof(root));
+    return xi_host_start(g->m->loop, g->m->shm, &spec, &events, ret, err);
 }
 
-void xi_group_enter(struct xi_entry *e, const char *link_dir, const char *cache_dir)
+void xi_group_enter(struct xi_entry *e)
 {
     struct xi_group *g = e->s.group;
 
@@ -464,11 +495,13 @@ void xi_group_enter(struct xi_entry *e, const char *link_dir, const char *cache_
         xi_entry_feed(e, XI_EV_SPAWN_FAILED);
         return;
     }
-    if (g->host != NULL && !xi_host_runs(g->host)) {
+    if (g->renewal == XI_RENEWAL_LOADS)
+        xi_group_keep(g);
+    if (g->renewal != XI_RENEWAL_NONE || (g->host != NULL && !xi_host_runs(g->host))) {
         e->waits = 1; /* for its end */
         return;
     }
-    if (g->host == NULL && start_host(g, e, link_dir, cache_dir, &e->s.why) != XI_OK) {
+    if (g->host == NULL && xi_group_start(g, e, &g->host, &e->s.why) != XI_OK) {
         g->host = NULL;
         xi_log(XI_ERROR, "host.start_failed", "id=%s why=%s", e->s.id, e->s.why.msg);
         xi_entry_feed(e, XI_EV_SPAWN_FAILED);

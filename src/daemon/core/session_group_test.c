@@ -339,6 +339,132 @@ static void a_load_that_reports_for_ever_has_an_end(void **state)
     fixture_free(f);
 }
 
+/* A fresh host beside the one that grew: what runs ends there, what waits goes on here. */
+static void a_host_that_grew_is_replaced(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *a = up(f, "a"), *b = up(f, "b");
+    struct xi_host *old = a->host, *fresh;
+    struct asked running, waiting;
+
+    (void)state;
+    fixture_ask(f, &running, a, 16, 1);
+    fixture_submit(f, &running);
+    xi_group_renew(a->group, 300 * XI_MIB, 100 * XI_MIB);
+    fresh = fake_last();
+    assert_true(fresh != old && fresh->n_loads == 2 && a->host == old);
+    fake_loaded_session(fresh, a->number, 1000000);
+    assert_int_equal(a->state, XI_SESSION_READY);
+    fake_loaded_session(fresh, b->number, 1000000);
+    fixture_ask(f, &waiting, b, 16, 2);
+    fixture_submit(f, &waiting); /* not in the old one any more */
+    assert_true(a->host == old && running.answers == 0 && old->running[b->first_lane] == 0);
+    fake_done(old, (uint32_t)busy_lane(a), XI_OK);
+    assert_true(running.answers == 1 && running.rc == XI_OK);
+    assert_true(a->host == fresh && b->host == fresh && old->stopped && !fresh->stopped);
+    assert_true(busy_lane(b) >= 0);
+    fake_exit(old, "");
+    fake_done(fresh, (uint32_t)busy_lane(b), XI_OK);
+    assert_true(waiting.answers == 1 && waiting.rc == XI_OK && fake.n_hosts == 2);
+    assert_true(a->crashes == 0 && a->restarts == 1);
+    fixture_free(f);
+}
+
+static void in_place_where_two_cannot_be(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *a = load(f, "a", "acme", XI_ISOLATE_DEVICE, NULL);
+    struct xi_session *b = load(f, "b", "rival", XI_ISOLATE_DEVICE, NULL);
+    struct xi_host *old = a->host;
+    struct asked running, waiting;
+
+    (void)state;
+    fake_loaded_session(old, a->number, 1000000);
+    fake_loaded_session(old, b->number, 1000000);
+    fixture_ask(f, &running, a, 16, 1);
+    fixture_submit(f, &running);
+    xi_group_renew(a->group, 300 * XI_MIB, 100 * XI_MIB);
+    fixture_ask(f, &waiting, b, 16, 2);
+    fixture_submit(f, &waiting);
+    assert_true(fake.n_hosts == 1 && !old->stopped);
+    fake_done(old, (uint32_t)busy_lane(a), XI_OK);
+    assert_true(running.answers == 1 && old->stopped);
+    assert_true(a->state == XI_SESSION_LOADING && b->state == XI_SESSION_LOADING);
+    fake_exit(old, "");
+    assert_true(fake.n_hosts == 2 && a->host == b->host && a->host != old);
+    fake_loaded_session(a->host, a->number, 1000000);
+    fake_loaded_session(a->host, b->number, 1000000);
+    fake_done(b->host, (uint32_t)busy_lane(b), XI_OK);
+    assert_true(waiting.answers == 1 && waiting.rc == XI_OK && a->crashes == 0);
+    fixture_free(f);
+}
+
+/* Whatever happens meanwhile, the old one goes on and nobody's request is lost. */
+static void a_replacement_is_called_off(void **state)
+{
+    unsigned how;
+
+    (void)state;
+    for (how = 0; how < 5; how++) {
+        struct fixture *f = make();
+        struct xi_session *a = up(f, "a"), *b = up(f, "b"), *c;
+        struct xi_host *old = a->host, *fresh;
+        struct asked r, s;
+
+        fixture_ask(f, &r, a, 16, 1);
+        fixture_submit(f, &r);
+        xi_group_renew(a->group, 300 * XI_MIB, 100 * XI_MIB);
+        fresh = fake_last();
+        if (how == 0) {
+            fake_exit(fresh, "ended by SIGSEGV");
+        } else if (how == 1) {
+            fake_failed(fresh, XI_ENOMEM, "no memory");
+        } else if (how == 2) { /* before it is all there */
+            xi_sessions_unload(f->sessions, b, NULL, NULL);
+        } else {
+            fake_loaded_session(fresh, a->number, 1000000);
+            fake_loaded_session(fresh, b->number, 1000000);
+            if (how == 3)
+                xi_sessions_unload(f->sessions, b, NULL, NULL);
+            else
+                fake_exit(fresh, "ended by SIGSEGV");
+        }
+        fixture_ask(f, &s, a, 16, 2);
+        fixture_submit(f, &s);
+        fake_done(old, (uint32_t)busy_lane(a), XI_OK);
+        while (busy_lane(a) >= 0)
+            fake_done(old, (uint32_t)busy_lane(a), XI_OK);
+        assert_true(r.answers == 1 && r.rc == XI_OK && s.answers == 1 && s.rc == XI_OK);
+        assert_true(a->host == old && !old->stopped && a->state == XI_SESSION_READY);
+        if (!fresh->ended)
+            fake_exit(fresh, "");
+        if (old->n_unloads > 0)
+            fake_unloaded(old, old->unloads[0], 0);
+        c = up(f, "c");
+        assert_ptr_equal(c->host, old);
+        fixture_free(f);
+    }
+}
+
+/* The old one dies while the fresh one loads: as without it. */
+static void the_old_host_may_die_meanwhile(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *a = up(f, "a");
+    struct xi_host *old = a->host, *fresh;
+
+    (void)state;
+    xi_group_renew(a->group, 300 * XI_MIB, 100 * XI_MIB);
+    fresh = fake_last();
+    fake_exit(old, "ended by SIGKILL");
+    assert_true(fresh->stopped && a->host == NULL);
+    fake_exit(fresh, "");
+    wait_until(f, a, 1);
+    fake_loaded(a->host, 1000000);
+    assert_int_equal(a->state, XI_SESSION_READY);
+    fixture_free(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -353,6 +479,10 @@ int main(void)
         cmocka_unit_test(a_device_that_is_gone_fails_or_moves),
         cmocka_unit_test(an_exclusive_device_refuses_less),
         cmocka_unit_test(a_load_that_reports_for_ever_has_an_end),
+        cmocka_unit_test(a_host_that_grew_is_replaced),
+        cmocka_unit_test(in_place_where_two_cannot_be),
+        cmocka_unit_test(a_replacement_is_called_off),
+        cmocka_unit_test(the_old_host_may_die_meanwhile),
     };
     return cmocka_run_group_tests_name("session_group", tests, NULL, NULL);
 }

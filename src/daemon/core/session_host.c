@@ -356,7 +356,7 @@ static void on_prepared(void *ctx, const char *link_dir, const char *cache_dir,
     } else {
         (void)snprintf(e->link_dir, sizeof(e->link_dir), "%s", link_dir);
         (void)snprintf(e->cache_dir, sizeof(e->cache_dir), "%s", cache_dir);
-        xi_group_enter(e, link_dir, cache_dir);
+        xi_group_enter(e);
     }
     xi_session_put(&e->s);
 }
@@ -425,7 +425,7 @@ static uint32_t asked_batch(const struct xi_session *s)
     return batch == 0 ? 1 : batch;
 }
 
-static void do_send_load(struct xi_entry *e)
+struct xi_msg_load xi_entry_load_message(const struct xi_entry *e)
 {
     const struct xi_session *s = &e->s;
     struct xi_msg_load load = {.session = s->number,
@@ -434,12 +434,19 @@ static void do_send_load(struct xi_entry *e)
                                .stage_lanes = s->stage_lanes,
                                .max_batch = asked_batch(s),
                                .run_golden = (uint32_t)s->options.golden};
-    struct xi_err err;
 
     (void)snprintf(load.variant, sizeof(load.variant), "%s", s->variant);
     (void)snprintf(load.device, sizeof(load.device), "%s", s->device);
     (void)snprintf(load.link_dir, sizeof(load.link_dir), "%s", e->link_dir);
     (void)snprintf(load.cache_dir, sizeof(load.cache_dir), "%s", e->cache_dir);
+    return load;
+}
+
+static void do_send_load(struct xi_entry *e)
+{
+    struct xi_msg_load load = xi_entry_load_message(e);
+    struct xi_err err;
+
     if (xi_group_load(e, &load, &err) != XI_OK) {
         xi_entry_load_failed(e, &err);
         return;

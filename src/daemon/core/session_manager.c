@@ -44,6 +44,7 @@ struct xi_sessions *xi_sessions_new(uv_loop_t *loop, const struct xi_sessions_co
     m->store = store;
     m->pool = pool;
     m->next_number = 1;
+    m->recycler = xi_recycler_new(m);
     m->admission = xi_admission_new(XI_THRASH_GUARD_MS);
     if (m->admission == NULL) {
         free(m);
@@ -66,6 +67,7 @@ void xi_sessions_free(struct xi_sessions *m)
     if (m == NULL)
         return;
     XI_ASSERT(m->alive == 0);
+    xi_recycler_free(m->recycler);
     xi_admission_free(m->admission);
     xi_leases_fini(&m->leases);
     uv_close((uv_handle_t *)&m->clock, on_clock_closed);

@@ -11,6 +11,7 @@
  *   session_memory.c   what they may take of the machine's memory, and who makes room
  *   session_host.c     does what the rules say: variants, timers, notices
  *   session_devices.c  devices that are not to be used
+ *   session_recycle.c  hosts that grew too large are replaced
  *   session_group.c    host processes, and who shares them (isolation.c: who may) */
 #ifndef XI_DAEMON_CORE_SESSION_PRIVATE_H
 #define XI_DAEMON_CORE_SESSION_PRIVATE_H
@@ -76,10 +77,13 @@ struct xi_entry {
 
     /* in its group (session_group.c) */
     struct xi_entry *mate_prev, *mate_next;
-    int inside; /* of the group's host: s.host */
-    int asked;  /* the host was told to load it */
-    int waits;  /* for the end of the host before, to start the next */
-    int ending; /* while the host's end is worked through */
+    int inside;           /* of the group's host: s.host */
+    int asked;            /* the host was told to load it */
+    int waits;            /* for the end of the host before, to start the next */
+    uint32_t fresh_lane;  /* where it was loaded to take over */
+    int fresh_up;         /* it was */
+    uint64_t fresh_bytes; /* and took so much */
+    int ending;           /* while the host's end is worked through */
     enum xi_crash_blame blame;
     uint8_t died_loading; /* so many hosts in a row while this loaded */
 };
@@ -99,6 +103,7 @@ struct xi_sessions {
     const struct xi_engine_record *engines;
     uint32_t n_engines;
     struct xi_group *groups;
+    struct xi_recycler *recycler;
     struct xi_admission *admission;
     struct xi_entry *memory_line; /* those whose room is being made */
     xi_device_suspect_cb suspect;
@@ -176,10 +181,15 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *msg,
                      struct xi_signature *signature, uint64_t memory_bytes);
 void xi_entry_load_failed(struct xi_entry *e, const struct xi_err *err);
 void xi_entry_unload_begins(struct xi_entry *e);
+struct xi_msg_load xi_entry_load_message(const struct xi_entry *e); /* lanes are not filled in */
 /* Its host has ended, or holds it no more. blame XI_BLAME_MODEL: the pool says whose fault it was;
  * else that is known, and no request is. lost: it took the device with it. */
 void xi_entry_host_gone(struct xi_entry *e, const char *reason, enum xi_crash_blame blame,
                         int lost);
+/* ---- memory of hosts (session_recycle.c) ---- */
+struct xi_recycler *xi_recycler_new(struct xi_sessions *m); /* NULL: memory is out */
+void xi_recycler_free(struct xi_recycler *r); /* frees itself once nothing is under way */
+
 /* ---- devices that are not to be used (session_devices.c) ---- */
 int xi_choice_usable(const struct xi_entry *e, uint32_t choice);
 /* Says why it takes another variant now. */

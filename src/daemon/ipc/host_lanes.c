@@ -257,6 +257,14 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_wor
     return XI_OK;
 }
 
+int xi_host_idle(const struct xi_host *host)
+{
+    for (uint32_t i = 0; i < host->n_lanes; i++)
+        if (host->lanes[i] != NULL && host->lanes[i]->n_in_flight > 0)
+            return 0;
+    return 1;
+}
+
 /* ---- completions ---- */
 
 static struct xi_in_flight *find_in_flight(struct xi_lane_link *lane, uint64_t id)
