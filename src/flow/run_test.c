@@ -127,6 +127,58 @@ static void steady_work_takes_no_memory(void **state)
     xi_str_fini(&other);
 }
 
+/* Taken apart, two requests at a time, a flow answers what it answers in one piece; the model's
+ * input is made where it is wanted. */
+static void pieces_answer_what_the_whole_answers(void **state)
+{
+    struct bench *b = *state;
+    struct xi_str jpegs[2] = {test_jpeg(320, 200), test_jpeg(100, 300)};
+    struct xi_flow_run *runs[2] = {xi_flow_run_new(b->flow), xi_flow_run_new(b->flow)};
+    struct xi_tensor in[XI_TENSORS_MAX];
+    struct xi_str json;
+    uint8_t *batch = NULL;
+
+    xi_str_init(&json, XI_MIB);
+    assert_true(xi_flow_in_pieces(b->flow));
+    assert_string_equal(xi_flow_model(b->flow), "main");
+    for (int i = 0; i < 2; i++) { /* the first says what shape it is */
+        assert_int_equal(xi_flow_pre(runs[0], jpegs[0].data, jpegs[0].len, XI_ANSWER_JSON, &b->err),
+                         XI_OK);
+        assert_int_equal(xi_flow_inputs(runs[0], in), 1);
+    }
+    uint64_t bytes = in[0].bytes;
+    batch = calloc(1, 2 * bytes + 64);
+    memcpy(batch, in[0].data, bytes);
+    for (int i = 1; i >= 0; i--) {
+        struct xi_tensor row = in[0], other = in[0];
+        row.data = batch + (uint64_t)i * bytes;
+        xi_flow_place(runs[i], 0, &row);
+        assert_int_equal(xi_flow_pre(runs[i], jpegs[i].data, jpegs[i].len, XI_ANSWER_JSON, &b->err),
+                         XI_OK);
+        (void)xi_flow_inputs(runs[i], in);
+        assert_ptr_equal(in[0].data, row.data);
+        other.dims[1]++; /* another shape: not there */
+        other.data = batch;
+        if (i == 0)
+            xi_flow_place(runs[i], 0, &other);
+    }
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(xi_flow_outputs(runs[i], b->outputs.at, 1, 0, &b->err), XI_EFLOW);
+        assert_int_equal(xi_flow_outputs(runs[i], b->outputs.at, 2, i, &b->err), XI_OK);
+    }
+    for (int i = 0; i < 2; i++) {
+        xi_str_clear(&json);
+        assert_int_equal(xi_flow_post(runs[i], &json, NULL, &b->err), XI_OK);
+        assert_int_equal(execute(b, jpegs[i].data, jpegs[i].len, XI_ANSWER_JSON), XI_OK);
+        assert_int_equal(json.len, b->json.len);
+        assert_memory_equal(json.data, b->json.data, json.len);
+        xi_flow_run_free(runs[i]);
+        xi_str_fini(&jpegs[i]);
+    }
+    xi_str_fini(&json);
+    free(batch);
+}
+
 static void the_answer_is_what_was_asked_for(void **state)
 {
     struct bench *b = *state;
@@ -301,6 +353,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(steady_work_takes_no_memory),
+        CASE(pieces_answer_what_the_whole_answers),
         CASE(the_answer_is_what_was_asked_for),
         CASE(drawing_changes_no_detection),
         CASE(a_bad_picture_reaches_no_model),

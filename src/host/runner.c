@@ -251,6 +251,21 @@ static int on_cpu(const struct xi_runner *r)
     return 1;
 }
 
+uint64_t xi_runner_device_bytes(const struct xi_runner *r)
+{
+    uint64_t held = 0;
+
+    if (on_cpu(r) || !XI_ENGINE_HAS(r->table, stats))
+        return 0;
+    for (uint32_t i = 0; i < r->n_models; i++) {
+        struct xi_engine_stats s = {.size = sizeof s};
+        if (r->table->stats(r->models[i].handle, &s) == XI_ENGINE_OK &&
+            __builtin_add_overflow(held, s.bytes_held, &held))
+            return UINT64_MAX;
+    }
+    return held;
+}
+
 /* Batches, stages and state, as far as models and flow go. */
 static enum xi_rc how_it_runs(struct xi_runner *r, const struct xi_runner_spec *spec,
                               struct xi_err *err)

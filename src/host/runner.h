@@ -63,6 +63,9 @@ enum xi_rc xi_runner_warm_up(struct xi_runner *r, struct xi_err *err) XI_MUST_CH
 /* All goldens of the package on lane 0. EGOLDEN. */
 enum xi_rc xi_runner_golden(struct xi_runner *r, struct xi_err *err) XI_MUST_CHECK;
 const struct xi_runner_info *xi_runner_info(const struct xi_runner *r);
+/* What the engine says that its models hold on a device of its own memory; 0 on the processor,
+ * whose memory is this process's. */
+uint64_t xi_runner_device_bytes(const struct xi_runner *r);
 struct xi_runner_lane *xi_runner_lane(struct xi_runner *r, uint32_t index);
 int xi_runner_lane_runs(const struct xi_runner_lane *lane);       /* 0: it is there for stages */
 int xi_runner_lane_staged(const struct xi_runner_lane *lane);     /* info.staged */

@@ -183,15 +183,19 @@ static enum xi_rc open_runner(struct xi_sessions *s, struct session *e, struct x
     return rc;
 }
 
-/* Of the process as a whole; its peak is what it was before where this load did not raise it, so a
- * load beside others counts what it added to what was held. */
+/* Of the process as a whole, and of a device's memory what the engine says; its peak is what it was
+ * before where this load did not raise it, so a load beside others counts what it added to what was
+ * held. */
 static void measure(struct session *e, int alone, uint64_t before, uint64_t peak_before)
 {
     (void)xi_process_memory(0, &e->memory_bytes, &e->peak_bytes);
-    if (alone)
-        return;
-    uint64_t top = e->peak_bytes > peak_before ? e->peak_bytes : e->memory_bytes;
-    e->peak_bytes = top > before ? top - before : 0;
+    if (!alone) {
+        uint64_t top = e->peak_bytes > peak_before ? e->peak_bytes : e->memory_bytes;
+        e->peak_bytes = top > before ? top - before : 0;
+    }
+    uint64_t device = xi_runner_device_bytes(e->runner);
+    if (__builtin_add_overflow(e->peak_bytes, device, &e->peak_bytes))
+        e->peak_bytes = UINT64_MAX;
 }
 
 static void do_load(struct xi_sessions *s, struct session *e)

@@ -8,7 +8,7 @@
 #include "ipc/ring.h"
 #include "ipc/work.h"
 
-enum { RAW_LANES = 16, RAW_OUTPUTS = 64, RAW_WAIT_MS = 20000 };
+enum { RAW_LANES = XI_HOST_LANES_MAX, RAW_OUTPUTS = 64, RAW_WAIT_MS = 20000 };
 #define RAW_INPUT_BYTES (4 * XI_MIB)
 
 struct raw_lane {

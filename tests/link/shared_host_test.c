@@ -99,6 +99,9 @@ static void two_sessions_answer_each_its_own(void **state)
     raw_package(r, "twice", twice, "", NULL);
     (void)raw_load(r, "plus", &a);
     (void)raw_load(r, "twice", &b);
+    struct xi_msg_load last = load_of(3, XI_HOST_LANES_MAX - 1, 1);
+    (void)raw_load(r, "twice", &last);
+    assert_true(ask(XI_HOST_LANES_MAX - 1, 3, 4) == 8);
     for (int i = 0; i < 50; i++) {
         float x = (float)i;
         assert_true(ask(0, 1, x) == x + 1);

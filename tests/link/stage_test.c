@@ -222,6 +222,20 @@ static void lane_for_stages_runs_no_model(void **state)
     raw_clean(r);
 }
 
+/* What a device holds is not this process's memory; the engine says how much. */
+static void peak_counts_the_memory_of_a_device(void **state)
+{
+    (void)state;
+    const struct xi_msg_loaded *m =
+        start_on("GPU.0", HEAD "y = mul x 2\nfault claim 5000000000\n", "", 1);
+    assert_true(m->peak_bytes >= 5000000000u);
+    assert_true(m->memory_bytes < 1000000000u);
+    raw_close(r);
+    m = start_on("CPU", HEAD "y = mul x 2\nfault claim 5000000000\n", "", 1);
+    assert_true(m->peak_bytes < 1000000000u);
+    raw_close(r);
+}
+
 /* The state of a sequence comes with its first stage and goes with its last. */
 static void state_waits_between_stages(void **state)
 {
@@ -281,6 +295,7 @@ int main(void)
         cmocka_unit_test(what_waits_between_stages_is_bounded),
         cmocka_unit_test(tensors_go_to_the_model_alone),
         cmocka_unit_test(lane_for_stages_runs_no_model),
+        cmocka_unit_test(peak_counts_the_memory_of_a_device),
         cmocka_unit_test(state_waits_between_stages),
     };
     return cmocka_run_group_tests_name("stage", tests, NULL, NULL);
