@@ -53,8 +53,9 @@ static enum xi_rc check_room(struct xi_queue *q, struct xi_request *req, struct 
     return XI_OK;
 }
 
-/* Refused now rather than dropped later, where even an optimist sees that it cannot be in time. An
- * idle session is given a try: what was learned of it may be old. */
+/* Refused now rather than dropped later: with all its lanes at work, and what runs now half done, it
+ * could not be in time. A session where nothing is ahead is given a try: what was learned of it may
+ * be old. */
 static enum xi_rc check_deadline(struct xi_queue *q, struct xi_request *req, struct xi_err *err)
 {
     const struct xi_session *s = q->session;
@@ -68,7 +69,7 @@ static enum xi_rc check_deadline(struct xi_queue *q, struct xi_request *req, str
     ahead = xi_batcher_ahead(&q->lines[req->stage], req, now);
     if (ahead == 0 || q->mode != XI_QUEUE_OPEN)
         return XI_OK;
-    needed = ahead * s->service_ns / lanes_of(s) + s->service_ns;
+    needed = (2ull * ahead + s->running) * s->service_ns / 2 / lanes_of(s) + s->service_ns;
     left = req->deadline_ns - now;
     if (needed <= left)
         return XI_OK;

@@ -46,7 +46,7 @@ void xi_note_refused(struct xi_queue *q, const struct xi_request *req, const str
 
     if (err->rc != XI_EAGAIN && err->rc != XI_EQUOTA)
         return; /* the client's own mistakes, and what others note */
-    if (!may_note(q, XI_NOTE_REFUSED, &left_out))
+    if (!may_note(q, err->rc == XI_EQUOTA ? XI_NOTE_QUOTA : XI_NOTE_QUEUE, &left_out))
         return;
     (void)snprintf(entry.text, sizeof(entry.text), "%s", err->msg);
     (void)snprintf(entry.hint, sizeof(entry.hint), "%s", err->hint);

@@ -94,7 +94,7 @@ struct xi_cell {
     struct xi_queue *guilty;
 };
 
-enum { XI_NOTE_REFUSED = 0, XI_NOTE_SLOW, XI_NOTE_KINDS };
+enum { XI_NOTE_QUEUE = 0, XI_NOTE_QUOTA, XI_NOTE_SLOW, XI_NOTE_KINDS };
 struct xi_note_rate {
     uint64_t at_ns; /* of the last one */
     uint32_t left_out;
