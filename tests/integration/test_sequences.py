@@ -21,6 +21,9 @@ t = add s x
 y = copy t
 """
 ONE = {"dtype": "FP32", "shape": [1, 1]}
+FLOW = {"steps": [{"op": "from_bytes", "in": "input", "out": "x", "dtype": "FP32", "shape": [1, 1]},
+                  {"op": "infer", "in": "x", "out": "y"}],
+        "output": {"numbers": "y"}}
 STATE = {
     "signature": {"inputs": [{"name": "x", **ONE}, {"name": "s", **ONE}],
                   "outputs": [{"name": "y", **ONE}, {"name": "t", **ONE}]},
@@ -170,3 +173,46 @@ def test_kept_answers_are_given_again(daemon, tmp_path):
     assert [a.headers["xinfer-cache"] for a in hits] == ["miss", "hit"]
     assert models.numbers(hits[0]) == models.numbers(hits[1])
     assert 'xinfer_cache_hits_total{' in daemon.get("/metrics").body.decode()
+
+
+def test_a_sequence_stays_with_its_version_while_the_name_moves_on(daemon, tmp_path):
+    old = accumulator(daemon, tmp_path)
+    assert total(add(daemon, 1, "long;start")) == 1
+    twice = ACCUMULATOR.replace("t = add s x", "u = mul x 2\nt = add s u")
+    with open(package(tmp_path, "sum", twice, model=STATE), "rb") as f:
+        put = daemon.post("/v1/control/packages", f.read(),
+                          headers={"Content-Type": "application/vnd.xinfer.xpkg"})
+    swapped = {}
+    swap = threading.Thread(target=lambda: swapped.update(answer=daemon.post(
+        "/v1/control/load", {"package": put.json()["digest"], "replace": True, "name": "sum"})))
+    swap.start()
+    wait_for(lambda: total(add(daemon, 1)) == 2, 20, "the new version to answer")
+    assert total(add(daemon, 1, "long")) == 2  # where it began
+    assert total(add(daemon, 1, "fresh;start")) == 2
+    assert total(add(daemon, 1, "long;end")) == 3
+    swap.join()
+    assert swapped["answer"].status == 200, swapped["answer"]
+    assert swapped["answer"].json()["replaced"]["id"] == old["id"]
+    assert is_lost(add(daemon, 1, "long"))
+    assert total(add(daemon, 1, "fresh")) == 4
+
+
+@pytest.mark.crashes("sum", "flow")
+def test_state_on_another_device_in_one_piece_and_in_stages(simulated, tmp_path):
+    daemon = simulated().start()
+    path = package(tmp_path, "sum", ACCUMULATOR, engine="simulated", device="GPU.0", model=STATE)
+    assert load(daemon, path)["device"] == "GPU.0"
+    assert [total(add(daemon, i, "a" + (";start" if i == 1 else ""))) for i in range(1, 6)] == [
+        1, 3, 6, 10, 15]
+    path = package(tmp_path, "flow", ACCUMULATOR, engine="simulated", device="GPU.0", model=STATE,
+                   flow=FLOW)
+    session = load(daemon, path)
+    for i in range(1, 6):
+        if i == 3:
+            os.kill(session["host_pid"], signal.SIGKILL)
+        answer = daemon.post("/v1/infer/flow", floats(i), headers={
+            "Content-Type": "application/octet-stream",
+            "Xinfer-Sequence": "a" + (";start" if i == 1 else "")})
+        assert answer.status == 200, answer
+        assert answer.json()["outputs"]["y"] == [i * (i + 1) / 2]
+    assert total(add(daemon, 7)) == 7
