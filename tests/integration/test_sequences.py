@@ -89,6 +89,7 @@ def test_a_sequence_goes_on_from_its_own_state(daemon, tmp_path):
             "Content-Type": "application/octet-stream", "Xinfer-Dtype": "FP32",
             "Xinfer-Shape": "1,1", "Xinfer-Sequence": bad})
         assert answer.status == 400, bad
+    assert 'xinfer_sequences{' in daemon.get("/metrics").body.decode()
     # By id it is the same session; another's is another sequence.
     sent = {"Content-Type": "application/octet-stream", "Xinfer-Dtype": "FP32",
             "Xinfer-Shape": "1,1", "Xinfer-Sequence": "b"}

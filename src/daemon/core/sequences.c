@@ -370,10 +370,12 @@ void xi_sequence_enter(struct xi_request *req)
     req->sequence_flags |= ENTERED;
     req->sequence_prev = seq->tail;
     req->sequence_next = NULL;
-    if (seq->tail != NULL)
+    if (seq->tail != NULL) {
         seq->tail->sequence_next = req;
-    else
+        seq->home->stats.waiting++;
+    } else {
         seq->head = req;
+    }
     seq->tail = req;
 }
 
@@ -394,6 +396,8 @@ static void leave_line(struct xi_request *req)
         req->sequence_next->sequence_prev = req->sequence_prev;
     else
         seq->tail = req->sequence_prev;
+    if (seq->head != NULL) /* else it was the last, and had its turn */
+        seq->home->stats.waiting--;
     req->sequence_prev = NULL;
     req->sequence_next = NULL;
     req->sequence_flags &= ~(unsigned)ENTERED;

@@ -71,7 +71,8 @@ void xi_sequences_free(struct xi_session *s);
 int xi_sequences_has(const struct xi_session *s, const char *tenant, const char *id);
 
 struct xi_sequences_stats {
-    uint32_t open;
+    uint32_t open;    /* sequences */
+    uint32_t waiting; /* requests behind an earlier one of theirs */
     uint64_t state_bytes, begun, ended, expired, lost;
 };
 void xi_sequences_stats(const struct xi_session *s, struct xi_sequences_stats *ret);

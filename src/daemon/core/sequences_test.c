@@ -142,6 +142,17 @@ static unsigned of_id(const struct sim *sim, int id)
     return n;
 }
 
+/* Those that have not had their turn. */
+static unsigned in_line(const struct sim *sim)
+{
+    unsigned n = 0;
+    int i;
+
+    for (i = 0; i < LIVE; i++)
+        n += sim->all[i].life != UNUSED && !sim->all[i].turned;
+    return n;
+}
+
 static struct sim_request *sim_of(struct xi_request *r)
 {
     return (struct sim_request *)(void *)r;
@@ -345,6 +356,7 @@ static void pause_ms(struct sim *sim, uint64_t ms)
     }
     xi_sequences_stats(&sim->session, &stats);
     assert_int_equal(stats.expired, sim->expiries);
+    assert_int_equal(stats.waiting, in_line(sim));
 }
 
 static void give_up(struct sim *sim)

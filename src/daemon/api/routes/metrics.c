@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "daemon/api/connection.h"
+#include "daemon/core/sequences.h"
 
 static void describe(struct xi_str *s, const char *name, const char *type, const char *help)
 {
@@ -144,12 +145,59 @@ static uint64_t restarts(const struct xi_session *x)
     return x->restarts;
 }
 
+static struct xi_sequences_stats sequences(const struct xi_session *x)
+{
+    struct xi_sequences_stats stats;
+
+    xi_sequences_stats(x, &stats);
+    return stats;
+}
+
+static uint64_t sequences_open(const struct xi_session *x)
+{
+    return sequences(x).open;
+}
+
+static uint64_t sequences_waiting(const struct xi_session *x)
+{
+    return sequences(x).waiting;
+}
+
+static uint64_t sequences_bytes(const struct xi_session *x)
+{
+    return sequences(x).state_bytes;
+}
+
+static uint64_t sequences_expired(const struct xi_session *x)
+{
+    return sequences(x).expired;
+}
+
+static uint64_t sequences_lost(const struct xi_session *x)
+{
+    return sequences(x).lost;
+}
+
+static uint64_t cache_bytes(const struct xi_session *x)
+{
+    return xi_cache_bytes(x->cache);
+}
+
 static const struct gauge gauges[] = {
     {"xinfer_session_ready", "1 when the session is READY", "gauge", is_ready},
     {"xinfer_session_queued", "Requests waiting", "gauge", queued},
     {"xinfer_session_running", "Requests on a lane", "gauge", running},
     {"xinfer_session_memory_bytes", "Memory of the session's host", "gauge", memory},
     {"xinfer_session_restarts_total", "Times its host was started again", "counter", restarts},
+    {"xinfer_sequences", "Open sequences", "gauge", sequences_open},
+    {"xinfer_sequences_waiting", "Requests behind an earlier one of their sequence", "gauge",
+     sequences_waiting},
+    {"xinfer_sequences_state_bytes", "State of its sequences", "gauge", sequences_bytes},
+    {"xinfer_sequences_expired_total", "Sequences that idled too long", "counter",
+     sequences_expired},
+    {"xinfer_sequences_lost_total", "Sequences that ended with their host or variant", "counter",
+     sequences_lost},
+    {"xinfer_cache_bytes", "Answers that are kept", "gauge", cache_bytes},
 };
 
 static const struct latency {
