@@ -124,6 +124,32 @@ def test_sensors_of_another_board(new_daemon, tmp_path):
     assert "sensor.gone" in daemon.log()
 
 
+def test_sessions_leave_a_device_that_is_too_hot(simulated, tmp_path):
+    board = tmp_path / "board"
+    shutil.copytree(os.path.join(ROOT, "tests", "data", "boards", "rk3588-npu"), board)
+    zone = board / "sys/class/thermal/thermal_zone3/temp"
+    daemon = simulated(sensors_root=str(board)).start()
+    for name, device in (("cold", "GPU.0"), ("warm", "NPU.0")):
+        path = models.package(tmp_path, name, models.DOUBLE, engine="simulated", device=device)
+        assert daemon.cli("load", path).rc == 0
+    got = daemon.get("/v1/telemetry").json()
+    npu = next(d for d in got["devices"] if d["kind"] == "npu")
+    assert (npu["id"], npu["source"], npu["engine"]) == ("npu:0", "devfreq", "simulated")
+    assert npu["sessions"] == 1
+
+    def state(name):
+        daemon.get("/v1/telemetry")  # somebody looks: sensors are read each second
+        return models.session(daemon, name)["state"]
+
+    zone.write_text("115500\n")
+    wait_for(lambda: state("warm") == "FAILED")
+    assert "too hot" in models.session(daemon, "warm")["why"]["detail"]
+    assert state("cold") == "READY"
+    zone.write_text("60000\n")
+    wait_for(lambda: state("warm") == "READY")
+    assert models.numbers(models.ask(daemon, "warm", 1, 2, 3, 4)) == [3, 5, 7, 9]
+
+
 def test_metrics_have_series_of_what_is_loaded_only(daemon, tmp_path):
     package = models.write(tmp_path, "night", models.DOUBLE)
 

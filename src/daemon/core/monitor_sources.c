@@ -148,6 +148,13 @@ double xi_sense_share(const struct xi_sense *in, double counter, double *inout_l
     return share <= 1 ? share : share <= 1.1 ? 1 : XI_UNKNOWN;
 }
 
+unsigned xi_device_index(const char *id)
+{
+    const char *dot = strpbrk(id, ".:");
+
+    return dot != NULL ? (unsigned)strtoul(dot + 1, NULL, 10) : 0;
+}
+
 /* ---- which there are ---- */
 
 struct xi_sensors *xi_sensors_new(const char *root)

@@ -19,9 +19,11 @@ struct xi_monitor {
     int working, closing, timer_closed;
     uint64_t ticks, asked_ms; /* asked: somebody looked */
     void (*tick)(void *ctx);
+    xi_heat_cb heat;
     void *tick_ctx;
-    char hot[XI_MONITORED_MAX][16]; /* ids of devices that are too hot */
-    struct xi_resources reading;    /* the pool's while working */
+    uint32_t n_hot;
+    struct xi_monitored hot[XI_MONITORED_MAX]; /* that are too hot, as last seen */
+    struct xi_resources reading;               /* the pool's while working */
     struct xi_resources latest;
 };
 
@@ -40,36 +42,46 @@ static void read_on_pool(struct xi_work *work)
     xi_sensors_read(m->sensors, xi_now_ms(), &m->reading);
 }
 
-/* Its place among the hot ones, or a free one; NULL: all are taken. */
-static char *hot_place(struct xi_monitor *m, const char *id)
+static void tell_heat(struct xi_monitor *m, const struct xi_monitored *d, int hot)
 {
-    char *free_one = NULL;
-
-    for (int i = 0; i < XI_MONITORED_MAX; i++) {
-        if (strcmp(m->hot[i], id) == 0)
-            return m->hot[i];
-        if (m->hot[i][0] == '\0')
-            free_one = m->hot[i];
-    }
-    return free_one;
+    xi_log(hot ? XI_ERROR : XI_INFO, hot ? "device.hot" : "device.cool",
+           "device=%s celsius=%.1f limit=%.1f name=\"%s\"", d->id, d->celsius, d->hot_celsius,
+           d->name);
+    if (m->heat != NULL)
+        m->heat(m->tick_ctx, d, hot);
 }
 
-/* Says it once, and once more when it is well below again. */
+static int is_hot(const struct xi_monitored *d, double margin)
+{
+    return d->celsius != XI_UNKNOWN && d->hot_celsius != XI_UNKNOWN &&
+           d->celsius >= d->hot_celsius - margin;
+}
+
+/* Says it once, and once more when it is well below again, or nobody can tell any more. */
 static void watch_heat(struct xi_monitor *m)
 {
-    for (uint32_t i = 0; i < m->latest.n_devices; i++) {
-        const struct xi_monitored *d = &m->latest.devices[i];
-        char *place = hot_place(m, d->id);
-        if (d->celsius == XI_UNKNOWN || d->hot_celsius == XI_UNKNOWN || place == NULL)
-            continue;
-        if (place[0] == '\0' && d->celsius >= d->hot_celsius) {
-            memcpy(place, d->id, sizeof m->hot[0]);
-            xi_log(XI_ERROR, "device.hot", "device=%s celsius=%.1f limit=%.1f name=\"%s\"", d->id,
-                   d->celsius, d->hot_celsius, d->name);
-        } else if (place[0] != '\0' && d->celsius <= d->hot_celsius - COOLER) {
-            place[0] = '\0';
-            xi_log(XI_INFO, "device.cool", "device=%s celsius=%.1f limit=%.1f", d->id, d->celsius,
-                   d->hot_celsius);
+    const struct xi_resources *r = &m->latest;
+    uint32_t n = 0;
+
+    for (uint32_t h = 0; h < m->n_hot; h++) {
+        struct xi_monitored now = m->hot[h];
+        now.celsius = XI_UNKNOWN;
+        for (uint32_t i = 0; i < r->n_devices; i++)
+            if (strcmp(r->devices[i].id, now.id) == 0)
+                now = r->devices[i];
+        if (is_hot(&now, COOLER))
+            m->hot[n++] = now;
+        else
+            tell_heat(m, &now, 0);
+    }
+    m->n_hot = n;
+    for (uint32_t i = 0; i < r->n_devices; i++) {
+        uint32_t h = 0;
+        while (h < m->n_hot && strcmp(m->hot[h].id, r->devices[i].id) != 0)
+            h++;
+        if (h == m->n_hot && is_hot(&r->devices[i], 0)) {
+            m->hot[m->n_hot++] = r->devices[i];
+            tell_heat(m, &r->devices[i], 1);
         }
     }
 }
@@ -80,9 +92,10 @@ static void have_read(struct xi_work *work)
 
     m->working = 0;
     m->latest = m->reading;
-    watch_heat(m);
     if (m->closing)
         free_when_quiet(m);
+    else
+        watch_heat(m);
 }
 
 /* A reading that takes longer than the interval (a dying sensor bus) skips turns. */
@@ -151,9 +164,10 @@ void xi_monitor_free(struct xi_monitor *m)
     uv_close((uv_handle_t *)&m->timer, on_timer_closed);
 }
 
-void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), void *ctx)
+void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), xi_heat_cb heat, void *ctx)
 {
     m->tick = tick;
+    m->heat = heat;
     m->tick_ctx = ctx;
 }
 

@@ -60,8 +60,12 @@ struct xi_monitor;
 /* root: "" in life, a directory that holds proc/ and sys/ in tests. */
 struct xi_monitor *xi_monitor_new(uv_loop_t *loop, const char *root, unsigned interval_ms);
 void xi_monitor_free(struct xi_monitor *m); /* memory goes when the loop has turned; NULL is fine */
-/* Called about once a second on the loop thread, whether or not a reading is there. */
-void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), void *ctx);
+/* tick: about once a second on the loop thread, whether or not a reading is there. heat: a device
+ * became too hot, or (hot 0) no longer is. Either may be NULL. */
+typedef void (*xi_heat_cb)(void *ctx, const struct xi_monitored *device, int hot);
+void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), xi_heat_cb heat, void *ctx);
+/* "GPU.1", "gpu:1": the second of its kind; an id without a number is the first. */
+unsigned xi_device_index(const char *id);
 /* Never NULL; all unknown until the first reading is there (sampled_at_ms 0). While somebody looks
  * each second brings a reading, else each fifth does. */
 const struct xi_resources *xi_monitor_latest(struct xi_monitor *m);

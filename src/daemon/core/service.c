@@ -38,6 +38,25 @@ static void on_second(void *ctx)
         xi_rates_sample(s->sessions, s->tenants, xi_now_ms());
 }
 
+/* Sessions leave an accelerator that is too hot. A processor slows itself down, and there is
+ * nowhere else to go. */
+static void on_heat(void *ctx, const struct xi_monitored *m, int hot)
+{
+    struct xi_service *s = ctx;
+    char why[96];
+
+    if (s->sessions == NULL || m->kind == XI_DEV_CPU)
+        return;
+    (void)snprintf(why, sizeof(why), hot ? "too hot: %.0f of %.0f degrees" : "it has cooled down",
+                   m->celsius, m->hot_celsius);
+    for (uint32_t e = 0; e < s->n_engines; e++)
+        for (uint32_t i = 0; i < s->engines[e].probe.n_devices; i++) {
+            const struct xi_engine_device *d = &s->engines[e].probe.devices[i];
+            if (d->kind == m->kind && xi_device_index(d->id) == xi_device_index(m->id))
+                xi_sessions_device_state(s->sessions, NULL, d->id, !hot, why);
+        }
+}
+
 static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
 {
     struct xi_service *s = &in->s;
@@ -71,7 +90,7 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
     s->monitor = xi_monitor_new(s->loop, c->sensors_root ? c->sensors_root : "", XI_MONITOR_MS);
     sessions.monitor = s->monitor;
     if (s->monitor != NULL)
-        xi_monitor_on_tick(s->monitor, on_second, s);
+        xi_monitor_on_tick(s->monitor, on_second, on_heat, s);
     if (s->shm != NULL && s->pool != NULL)
         s->sessions = xi_sessions_new(s->loop, &sessions, s->shm, s->store, s->pool);
     if (s->sessions == NULL || s->monitor == NULL)
