@@ -314,6 +314,14 @@ static void spoils_when_asked_by_the_input(void **state)
     s.x[0] = 666.0f;
     assert_int_equal(session_run(&s), XI_ENGINE_OK);
     assert_true(((float *)session_output(&s).data)[0] == 667.0f);
+    s.x[0] = 1.0f;
+    s.x[3] = 666.0f; /* the second row of a batch */
+    assert_int_equal(session_run(&s), XI_ENGINE_OK);
+    assert_true(((float *)session_output(&s).data)[0] == 2.0f);
+    s.x[3] = 4.0f;
+    s.x[1] = 666.0f; /* no row begins with it */
+    assert_int_equal(session_run(&s), XI_ENGINE_OK);
+    assert_true(((float *)session_output(&s).data)[0] == 1.0f);
     session_close(&s);
 }
 

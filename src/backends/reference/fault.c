@@ -267,13 +267,21 @@ static void leak_fds(int64_t n)
 
 /* ---- when ---- */
 
+/* Does any row, a request of a batch, begin with it? */
 static int begins_with(const struct xi_tensor *t, float when)
 {
+    size_t rows, row_bytes;
+
     if (t == NULL || t->data == NULL || t->bytes == 0)
         return 0;
-    if (t->dtype == XI_DT_FP32)
-        return *(const float *)t->data == when;
-    return (float)*(const unsigned char *)t->data == when;
+    if (t->dtype != XI_DT_FP32)
+        return (float)*(const unsigned char *)t->data == when;
+    rows = t->rank > 1 && t->dims[0] > 0 ? (size_t)t->dims[0] : 1;
+    row_bytes = t->bytes / rows;
+    for (size_t i = 0; i < rows; i++)
+        if (*(const float *)(const void *)((const char *)t->data + i * row_bytes) == when)
+            return 1;
+    return 0;
 }
 
 static int due(const struct xref_fault *f, uint64_t run, const struct xi_tensor *first)
