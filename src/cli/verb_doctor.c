@@ -70,6 +70,29 @@ static void check_landlock(struct check *c)
                    "a kernel of 5.13 or later with landlock in its lsm= list");
 }
 
+/* Of the daemon that answers: what holds its hosts to their memory. */
+static void check_limits(struct xi_cli *cli, struct check *c)
+{
+    json_t *doc = NULL;
+    const char *by = "", *missing = "";
+
+    if (xi_client_json(cli->client, "GET", "/v1/device/capabilities", NULL, &doc, &cli->err) ==
+        XI_OK) {
+        const json_t *limits = json_object_get(doc, "limits");
+        if (json_is_string(json_object_get(limits, "memory")))
+            by = json_string_value(json_object_get(limits, "memory"));
+        if (json_is_string(json_object_get(limits, "missing")))
+            missing = json_string_value(json_object_get(limits, "missing"));
+    }
+    c->state = OK;
+    (void)snprintf(c->value, sizeof c->value, "%s%s%s",
+                   strcmp(by, "cgroup") == 0   ? "control groups hold each model"
+                   : strcmp(by, "rlimit") == 0 ? "RLIMIT_DATA holds each model"
+                                               : "not known",
+                   missing[0] != '\0' ? "; " : "", missing);
+    json_decref(doc);
+}
+
 static void check_governor(struct check *c)
 {
     char text[64] = "";
@@ -282,6 +305,10 @@ static enum xi_rc run_doctor(struct xi_cli *cli)
     check_files(&rows[n++]);
     rows[n].name = "sandbox";
     check_landlock(&rows[n++]);
+    if (cli->client != NULL) {
+        rows[n].name = "memory limits";
+        check_limits(cli, &rows[n++]);
+    }
     rows[n].name = "cpu governor";
     check_governor(&rows[n++]);
     rows[n].name = "nvidia gpu";

@@ -287,10 +287,19 @@ static void print_session(const struct xi_cli *cli, const json_t *s)
     xi_note(cli, "next: xinfer infer %s INPUT", name);
 }
 
+static const char *figure_text(const char *figure)
+{
+    if (figure != NULL && strcmp(figure, "measured") == 0)
+        return " (measured)";
+    return figure != NULL && strcmp(figure, "guessed") == 0 ? " (guessed from its files)"
+                                                            : " (its own estimate)";
+}
+
 static void print_plan(const struct xi_cli *cli, const json_t *p)
 {
     char needed[16], free_text[16];
     const json_t *why = json_object_get(p, "why");
+    const char *evicts = json_string_value(json_object_get(p, "evicts"));
 
     if (cli->json) {
         xi_print_json(p);
@@ -304,11 +313,13 @@ static void print_plan(const struct xi_cli *cli, const json_t *p)
     (void)printf(
         "memory     %s%s%s%s\n",
         xi_bytes_text(needed, json_number_value(json_object_get(p, "memory_needed"))),
-        json_is_true(json_object_get(p, "memory_measured")) ? "" : " by its own estimate",
+        figure_text(json_string_value(json_object_get(p, "memory_figure"))),
         json_is_number(json_object_get(p, "memory_free")) ? ", free: " : "",
         json_is_number(json_object_get(p, "memory_free"))
             ? xi_bytes_text(free_text, json_number_value(json_object_get(p, "memory_free")))
             : "");
+    if (evicts != NULL && evicts[0] != '\0')
+        (void)printf("evicts     %s\n", evicts);
     if (json_is_true(json_object_get(p, "admitted")))
         (void)printf("admitted   yes\n");
     else

@@ -122,11 +122,49 @@ def test_who_works_is_not_evicted(new_daemon, tmp_path):
     wait_for(lambda: state(daemon, "busy") == "IDLE", 10)
 
 
+def test_a_pinned_model_is_never_evicted(new_daemon, tmp_path):
+    daemon = new_daemon("--memory", "%dMiB" % (200 + 2 * OWN)).start()
+    load(daemon, holding(tmp_path, "kept", 180))
+    digest = session(daemon, "kept")["digest"]
+    assert daemon.cli("unload", "kept").rc == 0
+    pinned = daemon.post("/v1/control/load", {"package": digest, "name": "kept", "pinned": True})
+    assert pinned.status == 200, pinned
+    said = daemon.cli("load", holding(tmp_path, "other", 180))
+    assert said.rc == 5 and "held by kept" in said.stderr, said
+    assert state(daemon, "kept") == "READY"
+
+
+def test_a_dry_run_has_the_figures(new_daemon, tmp_path):
+    limit = 200 + 2 * OWN
+    daemon = new_daemon("--memory", "%dMiB" % limit).start()
+    path = holding(tmp_path, "model", 180)
+    before = daemon.cli("load", path, "--dry-run", "--json").json()
+    assert before["memory_figure"] == "guessed" and not before["memory_measured"]
+    assert before["memory_limit"] == before["memory_free"] == limit * MIB
+    load(daemon, path)
+    held = why(daemon, "model")["session"]["reserved_bytes"]
+    assert 180 * MIB <= held <= (180 + OWN) * MIB
+    digest = session(daemon, "model")["digest"]
+    plan = daemon.post("/v1/control/load", {"package": digest, "name": "twin", "dry_run": True})
+    assert plan.status == 200, plan
+    plan = plan.json()
+    assert plan["memory_figure"] == "measured" and plan["memory_needed"] == held
+    assert plan["memory_free"] == limit * MIB - held
+    assert plan["admitted"] and plan["evicts"] == "model"
+    assert state(daemon, "model") == "READY"  # nothing was done
+    big = daemon.post("/v1/control/configure", {"memory": "150MiB"})
+    assert big.status == 200, big
+    plan = daemon.post("/v1/control/load", {"package": digest, "name": "twin", "dry_run": True})
+    assert not plan.json()["admitted"] and plan.json()["why"]["code"] == "XI-0502"
+
+
 def test_a_tenant_keeps_to_its_memory(new_daemon, tmp_path):
     daemon = new_daemon("--memory", "%dMiB" % (800 + 4 * OWN)).start()
     set_to = {"tenants": {"acme": {"memory": "%dMiB" % (200 + 2 * OWN)}}}
     assert daemon.post("/v1/control/configure", set_to).status == 200
     digests = {}
+    limits = daemon.get("/v1/device/capabilities").json()["limits"]
+    assert limits["memory"] in ("cgroup", "rlimit") and limits["cpu"] in ("cgroup", "nice")
     for name in ("a", "b"):  # loaded once for all, so that their needs are known
         digests[name] = load(daemon, holding(tmp_path, name, 180))["digest"]
         assert daemon.cli("unload", name).rc == 0

@@ -247,7 +247,9 @@ void xi_describe_plan(struct xi_str *s, const struct xi_plan *p)
     add_text(s, "isolation_reason", p->isolation_reason);
     add_text(s, "skipped", p->skipped);
     add_bytes(s, "memory_needed", p->needed_bytes, p->needed_bytes > 0);
-    xi_str_printf(s, "\"memory_measured\":%s,", p->measured ? "true" : "false");
+    xi_str_printf(s, "\"memory_measured\":%s,\"memory_figure\":\"%s\",",
+                  p->figure == XI_MEMORY_MEASURED ? "true" : "false",
+                  xi_memory_source_name(p->figure));
     add_bytes(s, "memory_free", p->free_bytes, p->limit_bytes > 0);
     add_bytes(s, "memory_limit", p->limit_bytes, p->limit_bytes > 0);
     add_text(s, "evicts", p->evicts);

@@ -34,6 +34,13 @@ struct room {
     int resident;          /* what is asked for is taken already: the machine has given it */
 };
 
+const char *xi_memory_source_name(enum xi_memory_source s)
+{
+    static const char *const names[] = {"measured", "estimated", "guessed"};
+
+    return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : "unknown";
+}
+
 const char *xi_bytes_text(uint64_t bytes, char ret[24])
 {
     double mib = (double)bytes / (double)XI_MIB;

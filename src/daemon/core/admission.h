@@ -21,6 +21,10 @@
 #define XI_BUDGETS_MAX    64 /* the host's memory and accelerators of all engines */
 #define XI_MEMORY_UNKNOWN UINT64_MAX
 
+/* Where a need is known from. */
+enum xi_memory_source { XI_MEMORY_MEASURED = 0, XI_MEMORY_ESTIMATED, XI_MEMORY_GUESSED };
+const char *xi_memory_source_name(enum xi_memory_source s); /* "measured" */
+
 struct xi_admission;
 
 /* Of one session; embedded, zeroed at birth. The first block is its owner's to keep true, the rest

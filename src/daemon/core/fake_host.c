@@ -203,6 +203,11 @@ void xi_host_free(struct xi_host *host)
     host->freed = 1;
 }
 
+void xi_host_limit_memory(struct xi_host *host, uint64_t bytes)
+{
+    XI_ASSERT(!host->ended && bytes > 0);
+}
+
 int xi_host_pid(const struct xi_host *host)
 {
     (void)host;

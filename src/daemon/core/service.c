@@ -83,6 +83,7 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
     sessions.why = s->why;
     sessions.memory_bytes = c->memory_bytes;
     sessions.keep_idle = !c->evict;
+    sessions.cgroups = &s->cgroups;
     s->shm = xi_shm_new(c->input_memory_bytes);
     if (s->shm != NULL)
         xi_shm_close_on(s->shm, s->loop);
@@ -107,6 +108,7 @@ static void fill_in(struct xi_service_inner *in, uv_loop_t *loop,
     s->config = *config;
     s->started_ms = xi_now_ms();
     s->next_request_id = 1;
+    xi_cgroups_open(&s->cgroups);
     if (s->config.cores == 0) {
         struct xi_resources machine = {0};
 
@@ -254,6 +256,7 @@ static void on_handle_closed(uv_handle_t *handle)
         return;
     if (in->s.shm != NULL)
         xi_shm_free(in->s.shm);
+    xi_cgroups_close(&in->s.cgroups);
     xi_tenants_free(in->s.tenants);
     xi_why_free(in->s.why);
     xi_service_settings_fini(in);

@@ -8,6 +8,7 @@
 #include <uv.h>
 
 #include "base/log.h"
+#include "base/platform/cgroup.h"
 #include "daemon/core/request.h"
 #include "daemon/core/resource_monitor.h"
 #include "daemon/core/session_manager.h"
@@ -52,6 +53,7 @@ struct xi_service {
     struct xi_sessions *sessions;
     struct xi_pool *pool;
     struct xi_monitor *monitor;
+    struct xi_cgroups cgroups; /* of hosts; dir -1: rlimits alone hold them */
     struct xi_tenants *tenants;
     struct xi_why *why;
     struct xi_engine_record *engines;

@@ -460,6 +460,7 @@ enum xi_rc xi_group_start(struct xi_group *g, const struct xi_entry *e, struct x
     const struct xi_sessions_config *c = &g->m->config;
     const char *engine = g->m->engines[g->engine].name;
     char label[XI_NAME_MAX + 64], root[512];
+    static const unsigned weight_of[] = {400, 100, 25}; /* of the processor, by class */
     struct xi_host_spec spec = {
         .role = XI_HOST_RUN,
         /* Those who come later may be of any class. */
@@ -475,6 +476,10 @@ enum xi_rc xi_group_start(struct xi_group *g, const struct xi_entry *e, struct x
         .staging_fd = -1,
         .data_limit_bytes =
             g->kind == XI_ISOLATE_SESSION ? xi_memory_host_limit(e) : c->host_data_limit_bytes,
+        .cgroups = c->cgroups,
+        .memory_max_bytes = g->kind == XI_ISOLATE_SESSION ? xi_memory_host_limit(e) : 0,
+        .cpu_weight =
+            weight_of[g->kind == XI_ISOLATE_SESSION ? e->s.options.priority : XI_PRIORITY_NORMAL],
         .run_as_uid = c->host_uid,
         .sandbox = c->sandbox,
         .group = g->kind != XI_ISOLATE_SESSION,

@@ -151,11 +151,12 @@ struct xi_sessions_config {
     uint32_t load_silence_ms, load_limit_ms; /* 0: 5 and 30 minutes */
     uint32_t recycle_ms; /* between looks at the memory of hosts that served; 0: 3 s */
     int sandbox;
-    struct xi_tenants *tenants; /* NULL: sessions have no owner (tests) */
-    struct xi_why *why;         /* may be NULL */
-    struct xi_monitor *monitor; /* what other programs leave; NULL: not looked at */
-    uint64_t memory_bytes;      /* that sessions may hold of this machine's; 0: no limit */
-    int keep_idle;              /* idle sessions do not make room for others */
+    struct xi_tenants *tenants;       /* NULL: sessions have no owner (tests) */
+    struct xi_why *why;               /* may be NULL */
+    const struct xi_cgroups *cgroups; /* hosts get groups of their own; NULL: none */
+    struct xi_monitor *monitor;       /* what other programs leave; NULL: not looked at */
+    uint64_t memory_bytes;            /* that sessions may hold of this machine's; 0: no limit */
+    int keep_idle;                    /* idle sessions do not make room for others */
 };
 
 /* NULL: memory is out. Free after xi_sessions_close has emptied it and the loop has run. */

@@ -5,15 +5,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/core/resource_monitor.h"
+#include "daemon/core/session_plan.h"
 #include "daemon/core/session_private.h"
 #include "daemon/core/why.h"
-
-const char *xi_memory_source_name(enum xi_memory_source s)
-{
-    static const char *const names[] = {"measured", "estimated", "guessed"};
-
-    return (unsigned)s < sizeof(names) / sizeof(names[0]) ? names[s] : "unknown";
-}
 
 /* ---- what is needed ---- */
 
@@ -133,9 +127,10 @@ static void look_at_sessions(struct xi_sessions *m)
         e->memory.holding.name = e->s.name;
         e->memory.holding.tenant = e->s.owner;
         e->memory.holding.evictable = may_be_evicted(e);
-        e->memory.holding.last_used_ms =
-            e->s.last_used_ms > e->memory.loaded_ms ? e->s.last_used_ms : e->memory.loaded_ms;
-        e->memory.holding.in_use_ms = e->s.last_used_ms != 0 ? e->s.last_used_ms + XI_IN_USE_MS : 0;
+        e->memory.holding.last_used_ms = e->s.last_used_ms;
+        /* Only a request can have another one behind it. */
+        e->memory.holding.in_use_ms =
+            e->s.last_used_ms > e->memory.loaded_ms ? e->s.last_used_ms + XI_IN_USE_MS : 0;
     }
 }
 
@@ -345,9 +340,12 @@ enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err)
     xi_store_note_peak(e->m->store, &key);
     mine->holding.resident_bytes = peak;
     mine->holding.measured_ms = xi_now_ms();
-    mine->loaded_ms = xi_now_ms();
+    mine->loaded_ms = s->last_used_ms;
     mine->need = (struct xi_memory_need){key.bytes, XI_MEMORY_MEASURED};
     rc = ask(e, peak, err);
+    if (rc != XI_EBUDGET && s->isolation == XI_ISOLATE_SESSION && s->host != NULL)
+        xi_host_limit_memory(
+            s->host, peak + (peak / 2 > XI_HOST_MARGIN_MIN ? peak / 2 : XI_HOST_MARGIN_MIN));
     if (rc == XI_EAGAIN) { /* it has taken it already: others leave while it serves */
         wait_in_line(e);
         serve_line(e->m);
@@ -390,6 +388,45 @@ uint64_t xi_memory_host_limit(const struct xi_entry *e)
 }
 
 /* ---- dry runs and settings ---- */
+
+static void list_names(const struct xi_victims *v, char *ret, size_t room)
+{
+    size_t used = 0;
+    uint32_t i;
+
+    ret[0] = '\0';
+    for (i = 0; i < v->n && used < room; i++)
+        used +=
+            (size_t)snprintf(ret + used, room - used, "%s%s", i > 0 ? ", " : "", v->all[i]->name);
+}
+
+int xi_memory_plan(struct xi_sessions *m, const char *digest,
+                   const struct xi_package_record *record, const struct xi_load_options *options,
+                   const struct xi_variant_choice *choice, struct xi_plan *ret)
+{
+    struct xi_memory_need need = need_of(m, digest, record, options, choice);
+    struct xi_holding asks = {.name = options->name};
+    uint32_t budget = budget_of(m, choice);
+    struct xi_budget_view view;
+    struct xi_victims victims;
+    enum xi_rc rc;
+
+    if (m->config.tenants != NULL)
+        asks.tenant = xi_tenants_get(m->config.tenants, options->tenant);
+    look_at_machine(m);
+    look_at_sessions(m);
+    ret->verdict = (struct xi_err){0};
+    rc = xi_admission_would(m->admission, &asks, budget, need.bytes, xi_now_ms(), &victims,
+                            &ret->verdict);
+    ret->figure = need.source;
+    ret->needed_bytes = need.bytes;
+    if (xi_admission_view(m->admission, budget, &view)) {
+        ret->free_bytes = view.free == XI_MEMORY_UNKNOWN ? 0 : view.free;
+        ret->limit_bytes = view.limit;
+    }
+    list_names(&victims, ret->evicts, sizeof(ret->evicts));
+    return rc != XI_EBUDGET;
+}
 
 void xi_sessions_set_memory(struct xi_sessions *m, uint64_t limit_bytes, int evict_idle)
 {

@@ -18,9 +18,7 @@ struct xi_entry;
 #define XI_IN_USE_MS        250u          /* after a request the next one may be on its way */
 #define XI_MEMORY_GUESS_MIN (32 * XI_MIB) /* on top of twice the files */
 #define XI_HOST_SPARE_BYTES (256 * XI_MIB)
-
-enum xi_memory_source { XI_MEMORY_MEASURED = 0, XI_MEMORY_ESTIMATED, XI_MEMORY_GUESSED };
-const char *xi_memory_source_name(enum xi_memory_source s); /* "measured" */
+#define XI_HOST_MARGIN_MIN  (128 * XI_MIB) /* over the measured peak, in a control group */
 
 struct xi_memory_need {
     uint64_t bytes;
@@ -30,8 +28,8 @@ struct xi_memory_need {
 /* Of one session; embedded. */
 struct xi_session_memory {
     struct xi_holding holding;
-    uint32_t choice; /* the variant that holding is for */
-    uint64_t loaded_ms;
+    uint32_t choice;    /* the variant that holding is for */
+    uint64_t loaded_ms; /* last_used_ms as it was then */
     struct xi_memory_need need;
     void (*then)(struct xi_entry *e, const struct xi_err *err); /* NULL: nobody waits */
     int waiting;                                                /* for victims to leave */
@@ -48,6 +46,12 @@ void xi_memory_claim(struct xi_entry *e,
 enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err) XI_MUST_CHECK;
 /* After each step of its rules: gives back what it no longer needs. */
 void xi_memory_settle(struct xi_entry *e);
+/* Of a dry run: the figures, who would leave, and the verdict. 1: it would be let in. A context
+ * that it might share is counted. */
+struct xi_plan;
+int xi_memory_plan(struct xi_sessions *m, const char *digest,
+                   const struct xi_package_record *record, const struct xi_load_options *options,
+                   const struct xi_variant_choice *choice, struct xi_plan *ret);
 /* What its host may take at most (RLIMIT_DATA): its own and what nobody else was promised. */
 uint64_t xi_memory_host_limit(const struct xi_entry *e);
 

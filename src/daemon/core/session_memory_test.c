@@ -83,7 +83,7 @@ static struct xi_session *loaded(struct fixture *f, const char *name, uint64_t m
 static void used_at(struct xi_session *s, uint64_t ms)
 {
     s->last_used_ms = ms;
-    xi_entry_of(s)->memory.loaded_ms = 0;
+    xi_entry_of(s)->memory.loaded_ms = ms;
 }
 
 static struct xi_budget_view budget(struct fixture *f)

@@ -5,6 +5,23 @@
 
 #include "daemon/core/session_group.h"
 
+/* 1: it would be let in. */
+static int fill_in(struct xi_sessions *m, const char *digest,
+                   const struct xi_package_record *record, const struct xi_load_options *o,
+                   const struct xi_variant_choice *c, struct xi_plan *ret)
+{
+    const struct xi_engine_record *engine = &m->engines[c->engine];
+    const struct xi_engine_device *device = &engine->probe.devices[c->device];
+
+    (void)snprintf(ret->variant, sizeof(ret->variant), "%s", record->variants[c->variant].id);
+    (void)snprintf(ret->engine, sizeof(ret->engine), "%s %s", engine->name, engine->probe.version);
+    (void)snprintf(ret->device, sizeof(ret->device), "%s", device->id);
+    (void)snprintf(ret->version, sizeof(ret->version), "%s", record->version);
+    ret->isolation =
+        xi_group_preview(m, o->tenant, o->isolation, c->engine, c->device, ret->isolation_reason);
+    return xi_memory_plan(m, digest, record, o, c, ret);
+}
+
 enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
                             const struct xi_package_record *record,
                             const struct xi_load_options *options, struct xi_plan *ret,
@@ -12,12 +29,10 @@ enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
 {
     struct xi_load_options o = *options;
     struct xi_variant_choice *choices = calloc(XI_RECORD_VARIANTS_MAX, sizeof(*choices));
-    const struct xi_engine_record *engine;
-    const struct xi_engine_device *device;
-    uint32_t n = 0;
+    uint32_t n = 0, at;
+    int fits = 0;
     enum xi_rc rc;
 
-    (void)digest; /* of the measured peaks */
     *ret = (struct xi_plan){0};
     if (choices == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a plan");
@@ -26,18 +41,10 @@ enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
         rc = xi_variants_choose(record, &o, m->engines, m->n_engines, choices, &n, err);
     if (rc != XI_OK)
         goto out;
-    engine = &m->engines[choices[0].engine];
-    device = &engine->probe.devices[choices[0].device];
-    (void)snprintf(ret->variant, sizeof(ret->variant), "%s",
-                   record->variants[choices[0].variant].id);
-    (void)snprintf(ret->engine, sizeof(ret->engine), "%s %s", engine->name, engine->probe.version);
-    (void)snprintf(ret->device, sizeof(ret->device), "%s", device->id);
-    (void)snprintf(ret->version, sizeof(ret->version), "%s", record->version);
-    ret->isolation = xi_group_preview(m, o.tenant, o.isolation, choices[0].engine,
-                                      choices[0].device, ret->isolation_reason);
-    ret->needed_bytes = record->variants[choices[0].variant].memory_bytes;
-    if (ret->needed_bytes == 0)
-        ret->needed_bytes = record->memory_required;
+    for (at = 0; at < n && !fits; at++) /* as a load would: the first that there is room for */
+        fits = fill_in(m, digest, record, &o, &choices[at], ret);
+    if (!fits)
+        (void)fill_in(m, digest, record, &o, &choices[0], ret);
 out:
     free(choices);
     return rc;

@@ -99,7 +99,10 @@ struct xi_host {
     uint32_t n_outputs, cap_outputs;
     uint64_t output_bytes, output_limit_bytes;
 
-    int hello, answered; /* where the conversation stands; RUN: see sessions */
+    int hello, answered;              /* where the conversation stands; RUN: see sessions */
+    const struct xi_cgroups *cgroups; /* may be NULL */
+    int cgroup;                       /* its own; -1: none */
+    char cgroup_name[24];
     int killed, lied;
     char why[160], sandbox[128];
     struct xi_rate messages, partials, empty_wakes;
@@ -114,6 +117,11 @@ void xi_host_broke(struct xi_host *host, const char *what);
 /* Something of ours ran out: killed for that reason. */
 void xi_host_give_up(struct xi_host *host, const char *why);
 void xi_host_deref(struct xi_host *host);
+
+/* its control group (host_cgroup.c) */
+void xi_host_confine(struct xi_host *host, const struct xi_host_spec *spec);
+/* It has ended: says so where its memory was why. */
+void xi_host_unconfine(struct xi_host *host, struct xi_host_exit *why);
 
 /* messages (host_wire.c) */
 enum xi_rc xi_host_send(struct xi_host *host, void *message, enum xi_msg_type type, size_t bytes,

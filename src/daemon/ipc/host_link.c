@@ -199,6 +199,7 @@ static void on_ended(uv_poll_t *poll, int status, int events)
     (void)xi_process_reap(host->pid, &why.exit_code, &why.signal);
     host->state = XI_HOST_ENDED;
     describe_exit(host, &why);
+    xi_host_unconfine(host, &why);
     xi_shm_watch_remove(host->shm, &host->watch);
     xi_host_lanes_close(host);
     close_handles(host);
@@ -311,7 +312,10 @@ static enum xi_rc spawn(struct xi_host *host, const struct xi_host_spec *spec, i
         s.fds[s.n_fds++] = spec->archive_fd;
         s.fds[s.n_fds++] = spec->staging_fd;
     }
-    return xi_process_spawn(&s, &host->pid, &host->pidfd, err);
+    enum xi_rc rc = xi_process_spawn(&s, &host->pid, &host->pidfd, err);
+    if (rc == XI_OK)
+        xi_host_confine(host, spec);
+    return rc;
 }
 
 static enum xi_rc start_process(struct xi_host *host, const struct xi_host_spec *spec,
@@ -373,7 +377,7 @@ enum xi_rc xi_host_start(uv_loop_t *loop, struct xi_shm *shm, const struct xi_ho
     host->events = *events;
     host->role = spec->role;
     host->refs = 2; /* the owner's, the handles' */
-    host->pidfd = host->control_fd = host->log_fd = -1;
+    host->pidfd = host->control_fd = host->log_fd = host->cgroup = -1;
     host->complete_fd = host->answer_fd = -1;
     host->output_limit_bytes = spec->output_limit_bytes ? spec->output_limit_bytes : XI_GIB;
     (void)snprintf(host->label, sizeof host->label, "%s", spec->label ? spec->label : "host");

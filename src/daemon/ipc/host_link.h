@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <uv.h>
 
+#include "base/platform/cgroup.h"
 #include "daemon/ipc/shm_manager.h"
 #include "ipc/messages.h"
 #include "ipc/work.h"
@@ -75,6 +76,9 @@ struct xi_host_spec {
     const char *link_dir, *cache_dir; /* RUN; what the sandbox opens */
     int archive_fd, staging_fd;       /* INSTALL; borrowed */
     uint64_t data_limit_bytes;        /* RLIMIT_DATA; 0: none */
+    const struct xi_cgroups *cgroups; /* NULL: none; lives as long as the host */
+    uint64_t memory_max_bytes;        /* of its control group, if it has one; 0: none */
+    unsigned cpu_weight;              /* the same */
     uint64_t output_limit_bytes;      /* of output segments, 0: 1 GiB */
     int nice;            /* it steps back so far behind the loop: base/platform/self.h */
     uint32_t run_as_uid; /* 0: as we are */
@@ -114,6 +118,8 @@ void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why);
 /* After `exited`. Frees when its handles are closed; replies in flight stay valid. */
 void xi_host_free(struct xi_host *host);
 
+/* Of its control group, if it has one. */
+void xi_host_limit_memory(struct xi_host *host, uint64_t bytes);
 int xi_host_pid(const struct xi_host *host);
 const char *xi_host_sandbox(const struct xi_host *host); /* what HELLO said */
 uint64_t xi_host_rss_bytes(const struct xi_host *host);  /* private; reads /proc, so rarely */

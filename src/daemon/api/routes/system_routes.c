@@ -187,6 +187,18 @@ static void add_sensors(struct xi_str *s, const struct xi_resources *r)
     xi_str_puts(s, "]");
 }
 
+/* What holds a model's process to its memory. */
+static void add_limits(struct xi_str *s, const struct xi_service *service)
+{
+    const struct xi_cgroups *g = &service->cgroups;
+
+    xi_str_printf(s, ",\"limits\":{\"memory\":\"%s\",\"cpu\":\"%s\",\"missing\":",
+                  g->dir >= 0 && g->memory ? "cgroup" : "rlimit",
+                  g->dir >= 0 && g->cpu ? "cgroup" : "nice");
+    xi_str_json(s, g->why);
+    xi_str_puts(s, "}");
+}
+
 void xi_system_capabilities(struct xi_exchange *x)
 {
     struct xi_service *service = x->server->service;
@@ -201,6 +213,7 @@ void xi_system_capabilities(struct xi_exchange *x)
     xi_str_puts(out, ",");
     add_engines(out, service);
     add_sensors(out, r);
+    add_limits(out, service);
     xi_str_printf(out, ",\"sandbox\":{\"enabled\":%s,\"hosts\":[",
                   service->config.sandbox ? "true" : "false");
     int first = 1;
