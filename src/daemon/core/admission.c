@@ -355,9 +355,8 @@ static enum xi_rc refuse_device(const struct room *r, const struct xi_holding *h
                    r->a->evict ? "" : ", allow \"evict\"");
 }
 
-static enum xi_rc refuse_thrash(const struct xi_victims *v, uint64_t now_ms,
-                                const struct xi_holding *h, uint64_t *ret_retry_ms,
-                                struct xi_err *err)
+/* Who of them stays longest. */
+static const struct xi_holding *last_of(const struct xi_victims *v)
 {
     const struct xi_holding *last = v->all[0];
     uint32_t i;
@@ -366,13 +365,16 @@ static enum xi_rc refuse_thrash(const struct xi_victims *v, uint64_t now_ms,
         if (stays_until(v->all[i]) > stays_until(last))
             last = v->all[i];
     }
-    *ret_retry_ms = stays_until(last) - now_ms;
+    return last;
+}
+
+static enum xi_rc refuse_thrash(const struct xi_holding *last, uint64_t retry_ms,
+                                const struct xi_holding *h, struct xi_err *err)
+{
     (void)xi_fail(err, XI_EBUDGET,
-                  "%s and %s do not fit together and %s was %s just now: it stays for another "
-                  "%llu s",
-                  h->name, last->name, last->name,
-                  last->protected_ms > now_ms ? "brought back" : "used",
-                  (unsigned long long)((*ret_retry_ms + 999) / 1000));
+                  "%s and %s do not fit together and %s was brought back just now: it stays for "
+                  "another %llu s",
+                  h->name, last->name, last->name, (unsigned long long)((retry_ms + 999) / 1000));
     return xi_hint(err, "raise \"memory\", or unload one for good: xinfer unload %s", last->name);
 }
 
@@ -384,8 +386,13 @@ static enum xi_rc refuse(struct xi_admission *a, const struct xi_holding *h, con
     struct room bare = r;
 
     candidates(a, h, now_ms, 0, &a->scratch);
-    if (choose(&r, &a->scratch) && a->scratch.n > 0)
-        return refuse_thrash(&a->scratch, now_ms, h, ret_retry_ms, err);
+    if (choose(&r, &a->scratch) && a->scratch.n > 0) {
+        const struct xi_holding *last = last_of(&a->scratch);
+
+        *ret_retry_ms = stays_until(last) - now_ms;
+        if (last->protected_ms > now_ms)
+            return refuse_thrash(last, *ret_retry_ms, h, err);
+    }
     return tenant_fits(&bare) ? refuse_device(&bare, h, err) : refuse_tenant(&bare, h, err);
 }
 

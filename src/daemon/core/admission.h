@@ -67,7 +67,8 @@ void xi_admission_seen(struct xi_admission *a, uint32_t budget, uint64_t availab
 /* h asks to hold `bytes` of a budget (what it holds already counts). XI_OK: it does. XI_EAGAIN: it
  * is promised; evict ret->all (which are marked), release each when it has gone, then call
  * xi_admission_ready. XI_EBUDGET: refused with the figures, nothing has changed;
- * *ret_retry_ms > 0: the thrash guard is why, and then it may go. bytes below what is held gives
+ * *ret_retry_ms > 0: somebody is only kept by
+ * the thrash guard or a request of just now, and may go then. bytes below what is held gives
  * the difference back. */
 enum xi_rc xi_admission_ask(struct xi_admission *a, struct xi_holding *h, uint32_t budget,
                             uint64_t bytes, uint64_t now_ms, struct xi_victims *ret,
