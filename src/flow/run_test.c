@@ -352,16 +352,11 @@ static void boxes_far_outside_are_drawn(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        CASE(steady_work_takes_no_memory),
-        CASE(pieces_answer_what_the_whole_answers),
-        CASE(the_answer_is_what_was_asked_for),
-        CASE(drawing_changes_no_detection),
-        CASE(a_bad_picture_reaches_no_model),
-        CASE(boxes_far_outside_are_drawn),
-        CASE(what_an_engine_answers_is_checked),
-        CASE(infinite_boxes_are_no_detections),
-        CASE(a_flow_that_cannot_draw_says_so),
-        CASE(running_out_of_memory_anywhere_is_an_error),
+        CASE(steady_work_takes_no_memory),       CASE(pieces_answer_what_the_whole_answers),
+        CASE(the_answer_is_what_was_asked_for),  CASE(drawing_changes_no_detection),
+        CASE(a_bad_picture_reaches_no_model),    CASE(boxes_far_outside_are_drawn),
+        CASE(what_an_engine_answers_is_checked), CASE(infinite_boxes_are_no_detections),
+        CASE(a_flow_that_cannot_draw_says_so),   CASE(running_out_of_memory_anywhere_is_an_error),
     };
 
     return cmocka_run_group_tests_name("flow/run", tests, NULL, NULL);

@@ -53,9 +53,9 @@ static enum xi_rc check_room(struct xi_queue *q, struct xi_request *req, struct 
     return XI_OK;
 }
 
-/* Refused now rather than dropped later: with all its lanes at work, and what runs now half done, it
- * could not be in time. A session where nothing is ahead is given a try: what was learned of it may
- * be old. */
+/* Refused now rather than dropped later: with all its lanes at work, and what runs now half done,
+ * it could not be in time. A session where nothing is ahead is given a try: what was learned of it
+ * may be old. */
 static enum xi_rc check_deadline(struct xi_queue *q, struct xi_request *req, struct xi_err *err)
 {
     const struct xi_session *s = q->session;
