@@ -50,10 +50,12 @@ static void begin_figures(struct xi_swap *w)
 
 static void read_figures(struct xi_swap *w)
 {
-    const struct xi_session_stats *o = &w->old->s.stats, *n = &w->new->s.stats;
+    const struct xi_session_stats *o, *n;
 
     if (w->fsm.phase != XI_SWAP_TRIAL)
         return;
+    o = &w->old->s.stats;
+    n = &w->new->s.stats;
     w->view.old_requests = o->requests - w->old_base.requests;
     w->view.old_errors = o->server_errors - w->old_base.server_errors;
     w->view.new_requests = n->requests - w->new_base.requests;
