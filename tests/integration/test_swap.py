@@ -256,6 +256,32 @@ def test_a_request_that_is_still_arriving_is_answered_by_the_old_one(daemon, tmp
     wait_for(lambda: len(sessions(daemon)) == 1, 10, "the old one to go")
 
 
+def test_a_sequence_stays_with_the_version_that_it_began_on(daemon, tmp_path):
+    def say(sequence):
+        return numbers(ask(daemon, "m", 1, 2, 3, 4, headers={"Xinfer-Sequence": sequence}))
+    load(daemon, install(daemon, tmp_path, "a"))
+    assert say("one;start") == OLD
+    assert swap(daemon, install(daemon, tmp_path, "b", TRIPLE)).status == 200
+    assert say("two;start") == NEW and say("one") == OLD and say("one;end") == OLD
+    wait_for(lambda: len(sessions(daemon)) == 1, 10, "the old one to go")
+    assert say("one;start") == NEW
+
+
+@pytest.mark.crashes("m")
+def test_a_version_that_crash_loops_after_its_swap_is_undone(new_daemon, tmp_path):
+    config = tmp_path / "config.json"
+    config.write_text('{"crash_limit": 2}')
+    daemon = new_daemon("--config", str(config)).start()
+    load(daemon, install(daemon, tmp_path, "a"))
+    assert swap(daemon, install(daemon, tmp_path, "b", TRIPLE, "crash segv from 4")).status == 200
+
+    def undone():
+        answer = ask(daemon, "m", 1, 2, 3, 4)
+        return answer.status == 200 and numbers(answer) == OLD
+    wait_for(undone, 30, "the old version")
+    assert "swap.put_back" in daemon.log()
+
+
 @pytest.mark.parametrize("phase", ["load", "canary", "after"])
 def test_the_daemons_crash_brings_back_exactly_one(daemon, tmp_path, phase):
     old = load(daemon, install(daemon, tmp_path, "a")).json()["id"]
