@@ -188,7 +188,7 @@ static int run(struct bench *b, const char *program, const char *plugins)
                                 .sandbox = 1};
     struct xi_host_events events = {
         .ctx = b, .loaded = on_loaded, .failed = on_failed, .done = on_done, .exited = on_exited};
-    struct xi_msg_load load = {.lane_count = 1};
+    struct xi_msg_load load = {.session = 1, .lane_count = 1, .threads = 1, .max_batch = 1};
     struct xi_err err;
 
     if (xi_host_start(&b->loop, b->shm, &spec, &events, &b->host, &err) != XI_OK ||

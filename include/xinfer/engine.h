@@ -6,7 +6,7 @@
  *
  * Versions: the host passes the version it speaks; the plugin answers NULL when the major differs.
  * A larger minor only appends members; `size` says which of them exist (XI_ENGINE_HAS).
- * Changes: 1.0 first.
+ * Changes: 1.0 first; 1.1 stateful and reset, for models that keep state by themselves.
  *
  * Errors: every call that can fail returns enum xi_engine_rc and writes one sentence without a
  * newline into err (err_bytes > 0, always terminated). Nothing is thrown across this boundary.
@@ -22,7 +22,7 @@
 #include "xinfer/types.h"
 
 #define XI_ENGINE_MAJOR 1
-#define XI_ENGINE_MINOR 0
+#define XI_ENGINE_MINOR 1
 
 enum xi_engine_rc {
     XI_ENGINE_OK = 0,
@@ -167,6 +167,11 @@ struct xi_engine_table {
     /* Optional from here: may be NULL. */
     void (*cancel)(struct xi_engine_request *request); /* any thread, advisory */
     int (*stats)(struct xi_engine_model *model, struct xi_engine_stats *ret);
+    /* 1.1: 1 when the model's requests keep state from run to run: then one request serves one
+     * sequence at a time, and never a batch. */
+    int (*stateful)(struct xi_engine_model *model);
+    /* The request's state is the initial one again. Where stateful says 1 it is there. */
+    int (*reset)(struct xi_engine_request *request, char *err, size_t err_bytes);
     /* ---- append below this line only ---- */
 };
 
@@ -178,6 +183,8 @@ _Static_assert(offsetof(struct xi_engine_table, probe) == 16, "engine ABI moved"
 _Static_assert(offsetof(struct xi_engine_table, output) == 16 + 10 * sizeof(void *),
                "engine ABI moved");
 _Static_assert(offsetof(struct xi_engine_table, stats) == 16 + 12 * sizeof(void *),
+               "engine ABI moved");
+_Static_assert(offsetof(struct xi_engine_table, reset) == 16 + 14 * sizeof(void *),
                "engine ABI moved");
 
 typedef const struct xi_engine_table *(*xi_engine_entry_fn)(uint16_t host_major,

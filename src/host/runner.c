@@ -275,19 +275,25 @@ static enum xi_rc how_it_runs(struct xi_runner *r, const struct xi_runner_spec *
     int main_only = r->flow == NULL ||
                     (xi_flow_in_pieces(r->flow) && strcmp(xi_flow_model(r->flow), m->name) == 0);
     uint32_t asked = spec->max_batch > 0 ? spec->max_batch : 1;
+    int hidden = XI_ENGINE_HAS(r->table, stateful) && r->table->stateful(m->handle) == 1 &&
+                 XI_ENGINE_HAS(r->table, reset);
 
     for (uint32_t i = 1; i < r->n_models; i++)
         if (r->models[i].n_states > 0)
             return xi_fail(err, XI_EUNSUPPORTED, "only model main may have state");
+    if (hidden && m->n_states > 0)
+        return xi_fail(err, XI_EUNSUPPORTED, "the model keeps state by itself and says others");
     if (m->n_states > 0 && !main_only)
         return xi_fail(err, XI_EUNSUPPORTED, "a flow runs a model with state once, and no other");
     if (said->max_batch > 0 && asked > said->max_batch)
         asked = said->max_batch;
-    r->info.max_batch = m->batches && main_only ? asked : 1;
+    r->info.max_batch = m->batches && main_only && !hidden ? asked : 1;
     r->info.states = m->signature.inputs + m->signature.n_inputs;
     r->info.n_states = m->n_states;
-    r->info.stateful = m->n_states > 0 ? XI_STATE_EXPLICIT : XI_STATE_NONE;
-    r->info.staged = r->flow != NULL && main_only && spec->stage_lanes > 0 && !on_cpu(r);
+    r->info.stateful = hidden            ? XI_STATE_HIDDEN
+                       : m->n_states > 0 ? XI_STATE_EXPLICIT
+                                         : XI_STATE_NONE;
+    r->info.staged = !hidden && r->flow != NULL && main_only && spec->stage_lanes > 0 && !on_cpu(r);
     return XI_OK;
 }
 

@@ -583,10 +583,12 @@ int xi_runner_run_all(struct xi_runner_lane *lane, struct xi_run_job *jobs, uint
 {
     if (n > 1 && lane->batch != NULL)
         return run_each(lane, jobs, n, 0, sink);
-    for (uint32_t i = 0; i < n; i++)
-        begin(&jobs[i]);
+    for (uint32_t i = 1; i < n; i++)
+        jobs[i].answered = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct xi_run_job *j = &jobs[i];
+        j->err.msg[0] = j->err.hint[0] = '\0';
+        j->result.shape_key = 0;
         j->rc = xi_runner_run(lane, &j->request, sink, &j->result, &j->err);
         j->answered = 1;
         if (j->result.end != 0)

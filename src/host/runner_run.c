@@ -415,11 +415,20 @@ static enum xi_rc run_flow(struct xi_runner_lane *lane, const struct xi_run_requ
     return rc;
 }
 
+/* The engine's own state of model main. */
+static enum xi_rc reset(struct xi_runner_lane *lane, struct xi_err *err)
+{
+    char text[XI_ENGINE_ERR_BYTES] = "";
+    int code = lane->runner->table->reset(lane->instances[0].request, text, sizeof text);
+
+    return code == XI_ENGINE_OK ? XI_OK : engine_fail(lane, code, text, err);
+}
+
 enum xi_rc xi_runner_run(struct xi_runner_lane *lane, const struct xi_run_request *request,
                          const struct xi_run_sink *sink, struct xi_run_result *ret,
                          struct xi_err *err)
 {
-    enum xi_rc rc;
+    enum xi_rc rc = XI_OK;
 
     ret->n_outputs = ret->n_states = 0;
     ret->batch = 1;
@@ -427,9 +436,11 @@ enum xi_rc xi_runner_run(struct xi_runner_lane *lane, const struct xi_run_reques
     lane->copied_bytes = 0;
     lane->end = 0;
     lane->deadline_ns = request->deadline_ns;
-    if (request->n_inputs > 0 && request->inputs[0].kind == XI_PART_BYTES)
+    if (request->start && lane->runner->info.stateful == XI_STATE_HIDDEN)
+        rc = reset(lane, err);
+    if (rc == XI_OK && request->n_inputs > 0 && request->inputs[0].kind == XI_PART_BYTES)
         rc = run_flow(lane, request, sink, ret, err);
-    else
+    else if (rc == XI_OK)
         rc = run_tensors(lane, request, sink, ret, err);
     ret->copied_bytes = lane->copied_bytes;
     ret->end = lane->end;

@@ -30,6 +30,12 @@ static void message(const uint8_t *data, size_t size)
         for (uint32_t i = 0; i < s.n_inputs; i++)
             XI_ASSERT(s.inputs[i].rank <= XI_MAX_RANK &&
                       strlen(s.inputs[i].name) < XI_TENSOR_NAME_MAX);
+        const struct xi_msg_loaded *loaded = m;
+        XI_ASSERT(loaded->n_states <= XI_TENSORS_MAX && loaded->max_batch >= 1);
+        for (uint32_t i = 0; i < loaded->n_states; i++) {
+            struct xi_msg_port state = xi_msg_state(loaded, i);
+            XI_ASSERT(state.rank <= XI_MAX_RANK && memchr(state.name, 0, sizeof state.name));
+        }
         xi_signature_fini(&s);
     }
     free(m);
@@ -43,6 +49,7 @@ static void completion(const uint8_t *data, size_t size)
     if (xi_done_open(data, size, &done, parts, NULL) != XI_OK)
         return;
     XI_ASSERT(done.n_parts <= XI_TENSORS_MAX && strlen(done.text) < sizeof done.text);
+    XI_ASSERT(done.n_state <= done.n_parts && done.batch <= XI_BATCH_MAX);
     for (uint32_t i = 0; i < done.n_parts; i++)
         check_part(&parts[i]);
 }
@@ -55,9 +62,12 @@ static void work(const uint8_t *data, size_t size)
 
     if (xi_work_open(data, size, &view, NULL) != XI_OK)
         return;
-    while (xi_work_next(&view, &q, parts, NULL) == XI_OK)
+    uint32_t requests = 0;
+    while (xi_work_next(&view, &q, parts, NULL) == XI_OK) {
+        XI_ASSERT(++requests <= XI_BATCH_MAX && q.n_state <= q.n_parts);
         for (uint32_t i = 0; i < q.n_parts; i++)
             check_part(&parts[i]);
+    }
 }
 
 /* The peer's bytes over the ring's head (indices at 64 and 128) and over its first records. */

@@ -492,6 +492,36 @@ static void state_goes_out_and_comes_in_again(void **state)
     raw_close(r);
 }
 
+/* Kept by the engine: each lane has its own, a start forgets it, an error leaves it. */
+static void hidden_state_stays_in_its_lane(void **state)
+{
+    struct xi_msg_load load = {.session = 1, .lane_count = 2, .max_batch = 8};
+    static struct asked a;
+
+    (void)state;
+    start();
+    raw_package(r, "hidden",
+                "xref 1\ninput x FP32 [-1,4]\nhidden h FP32 [1,4] g\noutput y FP32 [-1,4]\n"
+                "g = add h x\ny = copy g\nfault fail no-memory when 66\n",
+                "", NULL);
+    const struct xi_msg_loaded *m = raw_load(r, "hidden", &load);
+    assert_int_equal(m->stateful, XI_STATE_HIDDEN);
+    assert_int_equal(m->n_states, 0);
+    assert_int_equal(m->max_batch, 1);
+    for (int i = 1; i <= 6; i++) {
+        set(&a, 1, 4, (float[]){1, 2, (float)i, 0});
+        a.q.head.flags = i == 1 || i == 4 ? XI_WORK_START : 0;
+        run_together(&a, 1);
+        int first = i < 4 ? 1 : 4, n = i - first + 1;
+        must_hold(&a, 0, (float[]){(float)n, (float)(2 * n), (float)((first + i) * n) / 2, 0}, 16);
+        release(&a, 1);
+        set(&a, 1, 4, (float[]){66, 9, 9, 9});
+        run_together(&a, 1);
+        assert_int_equal(a.got.done.code, XI_ENOMEM);
+    }
+    raw_close(r);
+}
+
 static void first_state_can_be_a_file(void **state)
 {
     /* 2.0f and 3.0f; the file ends where its first zero byte would be, so no zeros. */
@@ -547,6 +577,7 @@ int main(void)
         cmocka_unit_test(flows_write_their_rows_into_the_batch),
         cmocka_unit_test(flows_and_tensors_may_share_a_run),
         cmocka_unit_test(state_goes_out_and_comes_in_again),
+        cmocka_unit_test(hidden_state_stays_in_its_lane),
         cmocka_unit_test(first_state_can_be_a_file),
         cmocka_unit_test(sequences_share_a_run_and_keep_their_state),
     };

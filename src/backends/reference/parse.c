@@ -349,6 +349,26 @@ static int parse_fault(struct parser *ps)
     return XI_ENGINE_OK;
 }
 
+/* "hidden NAME DTYPE SHAPE NEXT": state that the request keeps, zeros at first. */
+static int parse_hidden(struct parser *ps)
+{
+    struct xref_value *v;
+    const char *next;
+    int rc = parse_declaration(ps, XREF_HIDDEN, &v);
+
+    if (rc != XI_ENGINE_OK)
+        return rc;
+    next = token(ps);
+    if (xref_tensor_bytes(&v->tensor, &v->tensor.bytes) != 0 || v->tensor.dtype == XI_DT_BYTES)
+        return BAD(ps, "%s", "hidden state has a fixed size");
+    if (next == NULL || !name_is_good(next))
+        return BAD(ps, "%s", "behind hidden state stands the name of its next value");
+    snprintf(v->becomes, sizeof(v->becomes), "%s", next);
+    v->assigned = 1;
+    ps->p->n_hidden++;
+    return XI_ENGINE_OK;
+}
+
 /* "cost-us SETUP ROW", "spin-us SETUP ROW" */
 static int parse_cost(struct parser *ps, int spins)
 {
@@ -374,6 +394,8 @@ static int parse_line(struct parser *ps)
         rc = parse_const(ps);
     else if (strcmp(word, "fault") == 0)
         rc = parse_fault(ps);
+    else if (strcmp(word, "hidden") == 0)
+        rc = parse_hidden(ps);
     else if (strcmp(word, "cost-us") == 0 || strcmp(word, "spin-us") == 0)
         rc = parse_cost(ps, word[0] == 's');
     else
@@ -382,6 +404,23 @@ static int parse_line(struct parser *ps)
         return rc;
     rest = token(ps);
     return rest == NULL ? XI_ENGINE_OK : BAD(ps, "\"%.40s\" is too much", rest);
+}
+
+static int find_next(struct parser *ps)
+{
+    struct xref_program *p = ps->p;
+
+    for (uint32_t i = 0; i < p->n_values; i++) {
+        struct xref_value *v = &p->values[i], *next;
+        if (v->role != XREF_HIDDEN)
+            continue;
+        next = find(p, v->becomes);
+        if (next == NULL || !next->assigned || !xref_tensor_fits(&v->tensor, &next->tensor))
+            return xref_fail(ps->err, XI_ENGINE_UNSUPPORTED,
+                             "nothing like \"%s\" is made to become it", v->name);
+        v->next = (uint32_t)(next - p->values);
+    }
+    return XI_ENGINE_OK;
 }
 
 static int finish(struct parser *ps)
@@ -394,7 +433,7 @@ static int finish(struct parser *ps)
         if (!p->values[p->outputs[i]].assigned)
             return xref_fail(ps->err, XI_ENGINE_UNSUPPORTED, "nothing computes output \"%s\"",
                              p->values[p->outputs[i]].name);
-    return XI_ENGINE_OK;
+    return find_next(ps);
 }
 
 int xref_parse(char *text, size_t bytes, struct xref_program *ret, const struct xref_err *err)

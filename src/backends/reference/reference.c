@@ -254,6 +254,61 @@ static const struct xi_port *model_port(struct xi_engine_model *model, int direc
 
 /* ---- requests ---- */
 
+static void request_free(struct xi_engine_request *request);
+
+/* ---- hidden state ---- */
+
+static int hidden_new(struct xi_engine_request *request)
+{
+    const struct xref_program *p = &request->model->program;
+
+    for (uint32_t i = 0; i < p->n_values; i++) {
+        struct place *place = &request->places[i];
+        if (p->values[i].role != XREF_HIDDEN)
+            continue;
+        place->own = calloc(1, place->now.bytes > 0 ? (size_t)place->now.bytes : 1);
+        if (place->own == NULL)
+            return -1;
+        place->own_bytes = place->now.bytes;
+        place->now.data = place->own;
+    }
+    return 0;
+}
+
+/* After a run that succeeded: what was made becomes the state. Else nothing has happened. */
+static int hidden_step(struct xi_engine_request *request, const struct xref_err *err)
+{
+    const struct xref_program *p = &request->model->program;
+
+    for (uint32_t i = 0; i < p->n_values; i++)
+        if (p->values[i].role == XREF_HIDDEN &&
+            request->places[p->values[i].next].now.bytes != request->places[i].now.bytes)
+            return xref_fail(err, XI_ENGINE_BAD_INPUT, "\"%s\" comes out in another shape",
+                             p->values[i].name);
+    for (uint32_t i = 0; i < p->n_values; i++)
+        if (p->values[i].role == XREF_HIDDEN)
+            memcpy(request->places[i].own, request->places[p->values[i].next].now.data,
+                   (size_t)request->places[i].now.bytes);
+    return XI_ENGINE_OK;
+}
+
+static int model_stateful(struct xi_engine_model *model)
+{
+    return model->program.n_hidden > 0;
+}
+
+static int request_reset(struct xi_engine_request *request, char *text, size_t bytes)
+{
+    const struct xref_program *p = &request->model->program;
+
+    (void)text;
+    (void)bytes;
+    for (uint32_t i = 0; i < p->n_values; i++)
+        if (p->values[i].role == XREF_HIDDEN)
+            memset(request->places[i].own, 0, (size_t)request->places[i].now.bytes);
+    return XI_ENGINE_OK;
+}
+
 static int request_new(struct xi_engine_model *model, struct xi_engine_request **ret, char *text,
                        size_t bytes)
 {
@@ -266,6 +321,10 @@ static int request_new(struct xi_engine_model *model, struct xi_engine_request *
     request->model = model;
     for (uint32_t i = 0; i < n; i++)
         request->places[i].now = model->program.values[i].tensor; /* constants are there already */
+    if (hidden_new(request) != 0) {
+        request_free(request);
+        return xref_fail(&err, XI_ENGINE_NO_MEMORY, "no memory for the request's state");
+    }
     *ret = request;
     return XI_ENGINE_OK;
 }
@@ -454,6 +513,8 @@ static int run_program(struct xi_engine_request *request, const struct xref_err 
         else
             rc = run_op(request, &p->ops[i], err);
     }
+    if (rc == XI_ENGINE_OK && p->n_hidden > 0)
+        rc = hidden_step(request, err);
     if (rc == XI_ENGINE_OK && xref_fault_is_wrong(p, run, first_input(request)))
         spoil(request);
     return rc;
@@ -521,6 +582,8 @@ static const struct xi_engine_table table = {
     .output = request_output,
     .cancel = request_cancel,
     .stats = model_stats,
+    .stateful = model_stateful,
+    .reset = request_reset,
 };
 
 const struct xi_engine_table *xi_engine_entry(uint16_t host_major, uint16_t host_minor)

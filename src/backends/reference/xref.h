@@ -36,13 +36,15 @@ struct xref_err {
 int xref_fail(const struct xref_err *err, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-enum xref_role { XREF_TEMP = 0, XREF_INPUT, XREF_OUTPUT, XREF_CONST };
+enum xref_role { XREF_TEMP = 0, XREF_INPUT, XREF_OUTPUT, XREF_CONST, XREF_HIDDEN };
 
 struct xref_value {
     char name[XREF_NAME_MAX]; /* "" for a literal */
     enum xref_role role;
-    int assigned;            /* an operation writes it, or it is an input or a constant */
-    struct xi_tensor tensor; /* declared dtype and shape (-1 free); data only for constants */
+    int assigned;                /* an operation writes it, or it is an input or a constant */
+    struct xi_tensor tensor;     /* declared dtype and shape (-1 free); data only for constants */
+    char becomes[XREF_NAME_MAX]; /* hidden: the value that it has in the next run */
+    uint32_t next;               /* its index */
 };
 
 struct xref_op_kind;
@@ -95,6 +97,7 @@ struct xref_program {
     struct xref_op ops[XREF_OPS_MAX];
     struct xref_fault faults[XREF_FAULTS_MAX];
     uint64_t const_bytes;
+    uint32_t n_hidden;
     struct xref_cost cost;
 };
 
