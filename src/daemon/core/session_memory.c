@@ -161,7 +161,7 @@ static int evict(struct xi_entry *victim, const struct xi_entry *for_whom)
     (void)xi_fail(&why, XI_OK, "its %s were needed for %s (tenant %s); it was idle for %llu s",
                   xi_bytes_text(victim->memory.holding.held, bytes), for_whom->s.name,
                   for_whom->s.tenant, (unsigned long long)idle_ms / 1000);
-    (void)xi_hint(&why, "its next request loads it again; keep it with xinfer load --pin");
+    (void)xi_hint(&why, "its next request loads it again; keep it with xinfer load --pinned");
     if (!xi_sessions_idle(victim->m, &victim->s, why.msg))
         return 0;
     note(victim, XI_WHY_EVICTED, &why);
