@@ -51,12 +51,13 @@ static void say_progress(void)
     say(&m, XI_MSG_PROGRESS, sizeof m);
 }
 
-static void say_loaded(uint32_t lanes)
+static void say_loaded(uint32_t session, uint32_t lanes)
 {
     struct xi_signature none = {0};
     struct xi_msg_loaded *m = xi_msg_loaded_new(&none, NULL, 0);
 
     m->lane_count = lanes;
+    m->session = session;
     say(m, XI_MSG_LOADED, m->head.bytes);
     free(m);
 }
@@ -93,13 +94,16 @@ static void talk(struct fake *f)
     struct xi_msg_head quit;
     struct xi_msg_drop drop = {.segment = 1};
     struct xi_msg_need_output need = {.lane = 99, .bytes = 4096};
+    struct xi_msg_progress progress = {.session = 99, .phase = "load"};
+    struct xi_msg_failed failed = {.session = 99, .code = XI_EMODEL};
+    struct xi_msg_unload unloaded = {.session = 0};
     struct {
         struct xi_msg_probed head;
         struct xi_engine_probe probe;
     } probed = {0};
 
     if (lies(f, "loaded-unasked"))
-        say_loaded(1);
+        say_loaded(0, 1);
     if (lies(f, "probed"))
         say(&probed, XI_MSG_PROBED, sizeof probed);
     if (lies(f, "daemon-message"))
@@ -108,6 +112,12 @@ static void talk(struct fake *f)
         say(&drop, XI_MSG_DROPPED, sizeof drop);
     if (lies(f, "need-lane"))
         say(&need, XI_MSG_NEED_OUTPUT, sizeof need);
+    if (lies(f, "foreign-progress"))
+        say(&progress, XI_MSG_PROGRESS, sizeof progress);
+    if (lies(f, "foreign-failure"))
+        say(&failed, XI_MSG_FAILED, sizeof failed);
+    if (lies(f, "unloaded-unasked"))
+        say(&unloaded, XI_MSG_UNLOADED, sizeof unloaded);
     while (lies(f, "message-flood"))
         say_progress();
     if (lies(f, "closes")) {
@@ -295,9 +305,9 @@ int main(int argc, char **argv)
     talk(&f);
     while (receive(&f) != XI_MSG_LOAD)
         continue;
-    say_loaded(lies(&f, "lanes") ? 2 : 1);
+    say_loaded(lies(&f, "foreign-loaded") ? 99 : 0, lies(&f, "lanes") ? 2 : 1);
     if (lies(&f, "loaded-twice"))
-        say_loaded(1);
+        say_loaded(0, 1);
     say(&need, XI_MSG_NEED_OUTPUT, sizeof need);
     while (lies(&f, "need-flood")) {
         (void)!xi_message_send(3, &need, sizeof need, NULL, 0, NULL);

@@ -332,6 +332,68 @@ static void free_size_outputs_are_copied_once(void **state)
     linked_close(&l);
 }
 
+/* ---- several sessions ---- */
+
+static void wait_count(struct linked *l, const int *count, int n)
+{
+    for (int i = 0; i < 500 && *count < n && !l->exited; i++) {
+        int none = 0;
+        (void)linked_wait_int(l, &none, 10);
+    }
+    if (*count != n)
+        fail_msg("%d, not %d: %s %s", *count, n, l->why.msg, l->end.reason);
+}
+
+static void load_beside(struct linked *l, uint32_t session, uint32_t first_lane, const char *dir,
+                        int want_loaded, int want_failed)
+{
+    struct xi_msg_load load = {.session = session,
+                               .first_lane = first_lane,
+                               .lane_count = 2,
+                               .threads = 1,
+                               .max_batch = 1};
+    struct xi_err err;
+
+    (void)snprintf(load.link_dir, sizeof load.link_dir, "%s", dir);
+    assert_int_equal(xi_host_load(l->host, &load, 0, &err), XI_OK);
+    wait_count(l, &l->loaded, want_loaded);
+    wait_count(l, &l->failed, want_failed);
+}
+
+static void sessions_come_and_go(void **state)
+{
+    struct linked l;
+    struct traffic t = {0};
+    struct xi_err err;
+
+    (void)state;
+    linked_open(&l);
+    l.group = 1;
+    linked_load(&l, affine, 1);
+    assert_int_equal(l.loaded, 1);
+    l.on_done = check_affine;
+    l.ctx = &t;
+    load_beside(&l, 8, 5, l.dir, 2, 0); /* numbers need not follow each other */
+    send_next(&l, &t, 0);
+    send_next(&l, &t, 5);
+    send_next(&l, &t, 6);
+    assert_true(linked_wait_done(&l, 3, 5000));
+    /* What is in flight is answered first; the others go on. */
+    send_next(&l, &t, 6);
+    assert_int_equal(xi_host_unload(l.host, 8, &err), XI_OK);
+    send_next(&l, &t, 0);
+    wait_count(&l, &l.unloaded, 1);
+    assert_true(linked_wait_done(&l, 5, 5000));
+    load_beside(&l, 9, 5, "/nowhere", 2, 1); /* its lanes are free again, */
+    load_beside(&l, 10, 5, l.dir, 3, 1);     /* and after a failure as well */
+    send_next(&l, &t, 6);
+    send_next(&l, &t, 0);
+    assert_true(linked_wait_done(&l, 7, 5000));
+    assert_true(t.answered == 7 && t.wrong == 0);
+    assert_int_equal(l.exited, 0);
+    linked_close(&l);
+}
+
 /* ---- death ---- */
 
 static void crash_leaves_other_answers_readable(void **state)
@@ -515,6 +577,7 @@ int main(void)
         cmocka_unit_test(large_outputs_come_whole),
         cmocka_unit_test(outputs_stop_at_their_limit),
         cmocka_unit_test(free_size_outputs_are_copied_once),
+        cmocka_unit_test(sessions_come_and_go),
         cmocka_unit_test(crash_leaves_other_answers_readable),
         cmocka_unit_test(broken_engine_answers_then_ends),
         cmocka_unit_test(hang_is_seen_and_ended),

@@ -37,6 +37,10 @@ static const struct lie {
     {"message-flood", "flood of messages"},
     {"lanes", "lanes that do not exist"},
     {"loaded-twice", "not asked for"},
+    {"foreign-loaded", "not asked for"},
+    {"foreign-failure", "not asked for"},
+    {"foreign-progress", "does not have"},
+    {"unloaded-unasked", "nobody wanted gone"},
     {"need-flood", NULL}, /* whichever comes first: the flood is counted, or its answers unread */
     {"unasked", "not asked for"},
     {"twice", "not asked for"},

@@ -35,6 +35,15 @@ static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const s
     l->failed++;
 }
 
+static void on_unloaded(void *ctx, struct xi_host *host, const struct xi_msg_unload *m)
+{
+    struct linked *l = ctx;
+
+    (void)host;
+    (void)m;
+    l->unloaded++;
+}
+
 static void on_probed(void *ctx, struct xi_host *host, const struct xi_msg_probed *m,
                       const struct xi_engine_probe *probe)
 {
@@ -115,10 +124,12 @@ void linked_start(struct linked *l, enum xi_host_role role, const char *program,
                                 .link_dir = l->dir,
                                 .output_limit_bytes = l->output_limit_bytes,
                                 .data_limit_bytes = l->data_limit_bytes,
-                                .sandbox = l->sandbox};
+                                .sandbox = l->sandbox,
+                                .group = l->group};
     struct xi_host_events events = {.ctx = l,
                                     .loaded = on_loaded,
                                     .failed = on_failed,
+                                    .unloaded = on_unloaded,
                                     .probed = on_probed,
                                     .done = on_done,
                                     .exited = on_exited};

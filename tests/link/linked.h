@@ -17,9 +17,9 @@ struct linked {
     struct xi_host *host;
     char dir[64]; /* link directory, removed at the end */
     uint64_t output_limit_bytes, data_limit_bytes;
-    int sandbox;
+    int sandbox, group;
 
-    int loaded, failed, exited, probed;
+    int loaded, failed, unloaded, exited, probed;
     struct xi_msg_loaded load;
     struct xi_signature signature;
     struct xi_msg_probed probe_head;

@@ -136,12 +136,12 @@ static int stays(const struct xi_entry *e)
 
 enum xi_rc xi_group_join(struct xi_entry *e, struct xi_err *err)
 {
-    struct xi_group *g;
+    struct xi_group *g = NULL, *other;
 
     if (stays(e))
         return XI_OK;
-    for (g = e->m->groups; g != NULL && !fits(g, e);)
-        g = g->next;
+    for (other = e->m->groups; other != NULL; other = other->next)
+        g = fits(other, e) ? other : g; /* the oldest: newer ones are of candidates */
     if (g == NULL)
         g = group_new(e);
     if (g == NULL)

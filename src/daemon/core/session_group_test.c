@@ -221,6 +221,28 @@ static void a_load_that_ends_the_host_again_is_blamed_alone(void **state)
     assert_int_equal(r.answers, 1);
 }
 
+static void a_candidate_starts_apart(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *a = up(f, "a"), *b, *c;
+    struct xi_load_options o = fixture_options("a", 1);
+    struct xi_swap_ask ask = {.strategy = XI_STRATEGY_BESIDE};
+    struct told t = {0};
+    struct xi_err err;
+
+    (void)state;
+    o.isolation = XI_ISOLATE_TENANT;
+    (void)snprintf(o.tenant, sizeof(o.tenant), "acme");
+    assert_int_equal(xi_swap_begin(f->sessions, "00000000-0000-4000-8000-000000000002", DIGEST_B,
+                                   fixture_record("net", "a"), &o, &ask, fixture_told, &t, &b,
+                                   &err),
+                     XI_OK);
+    assert_true(b->host != NULL && b->host != a->host && b->isolation == XI_ISOLATE_TENANT);
+    c = up(f, "c");
+    assert_ptr_equal(c->host, a->host); /* not beside one that is on trial */
+    fixture_free(f);
+}
+
 static void one_that_comes_while_the_host_ends_waits(void **state)
 {
     struct fixture *f = make();
@@ -474,6 +496,7 @@ int main(void)
         cmocka_unit_test(a_failed_load_leaves_the_others),
         cmocka_unit_test(only_those_that_ran_are_to_blame),
         cmocka_unit_test(a_load_that_ends_the_host_again_is_blamed_alone),
+        cmocka_unit_test(a_candidate_starts_apart),
         cmocka_unit_test(one_that_comes_while_the_host_ends_waits),
         cmocka_unit_test(a_lost_device_moves_its_sessions),
         cmocka_unit_test(a_device_that_is_gone_fails_or_moves),

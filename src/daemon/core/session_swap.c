@@ -547,6 +547,7 @@ static void start(struct xi_swap *w, const struct xi_swap_ask *ask)
     int falls_back = ask->strategy == XI_STRATEGY_AUTO && trial == XI_TRIAL_NONE;
     char text[256];
 
+    w->new->s.apart = 1; /* what it does shall harm nobody who serves already */
     (void)snprintf(text, sizeof(text), "%s %s is to take the place of %s (session %s)",
                    w->new->s.name, w->new->s.version, w->old->s.version, w->old->s.id);
     note(w, XI_OK, text);
