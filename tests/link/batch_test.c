@@ -126,6 +126,40 @@ static void loaded_says_how_many_may_share(void **state)
     }
 }
 
+#define SIGNATURE                                                                                  \
+    "\"signature\": {\"inputs\": [{\"name\": \"x\", \"dtype\": \"FP32\", \"shape\": [-1,4]}],"     \
+    " \"outputs\": [{\"name\": \"y\", \"dtype\": \"FP32\", \"shape\": [-1,4]}]}, "
+
+static void largest_shapes_name_inputs_of_the_model(void **state)
+{
+    static const struct {
+        const char *text;
+        int code;
+    } cases[] = {{"x=2,4", XI_OK}, {"z=2,4", XI_EINVAL}, {"x", XI_EINVAL}, {"x=2,b", XI_EINVAL}};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct xi_msg_load load = load_of(4);
+        (void)snprintf(load.max_shape, sizeof load.max_shape, "%s", cases[i].text);
+        start();
+        raw_package(r, "copy", copy, SIGNATURE, NULL);
+        if (cases[i].code == XI_OK) {
+            (void)raw_load(r, "copy", &load);
+            raw_close(r);
+            continue;
+        }
+        raw_lane(r, 0, 0);
+        raw_send_load(r, "copy", &load);
+        const struct xi_msg_failed *m = (const struct xi_msg_failed *)raw_next(r, RAW_WAIT_MS);
+        assert_non_null(m);
+        assert_int_equal(m->head.type, XI_MSG_FAILED);
+        assert_int_equal(m->code, cases[i].code);
+        assert_non_null(strstr(m->text, "max_shape"));
+        assert_int_equal(raw_end(r), 0);
+        raw_clean(r);
+    }
+}
+
 static void one_gather_and_a_place_for_each(void **state)
 {
     struct xi_msg_load load = load_of(8);
@@ -567,6 +601,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(loaded_says_how_many_may_share),
+        cmocka_unit_test(largest_shapes_name_inputs_of_the_model),
         cmocka_unit_test(one_gather_and_a_place_for_each),
         cmocka_unit_test(unequal_shapes_run_apart),
         cmocka_unit_test(wrong_ones_fail_alone),
