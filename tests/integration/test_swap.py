@@ -216,6 +216,7 @@ def test_in_place_makes_requests_wait_and_says_so(daemon, tmp_path):
             said=swap(daemon, new, strategy="in-place")))
         swapping.start()
         while swapping.is_alive():
+            assert daemon.get("/v1/health/ready").status == 200
             hosts.add(len([s for s in sessions(daemon) if s["name"] == "m" and s["host_pid"]]))
         swapping.join()
     assert clients.said.status == 200 and clients.said.json()["strategy"] == "in-place"
@@ -282,13 +283,32 @@ def test_a_version_that_crash_loops_after_its_swap_is_undone(new_daemon, tmp_pat
     assert "swap.put_back" in daemon.log()
 
 
-@pytest.mark.parametrize("phase", ["load", "canary", "after"])
+@pytest.mark.parametrize("strategy", ["beside", "in-place"])
+def test_a_full_queue_is_swapped_too(new_daemon, tmp_path, strategy):
+    config = tmp_path / "config.json"
+    config.write_text('{"queue_limit": 3, "cores": 1}')
+    daemon = new_daemon("--config", str(config)).start()
+    load(daemon, install(daemon, tmp_path, "a", models.DOUBLE, "delay-ms 20"))
+    new = install(daemon, tmp_path, "b", TRIPLE)
+    with Asking(daemon, clients=8, allowed=(503,)) as clients:
+        wait_for(lambda: session(daemon, "m")["queued"] >= 2, 10, "the queue")
+        assert swap(daemon, new, strategy=strategy).status == 200
+        wait_for(lambda: clients.new > 10, 10, "answers of the new one")
+    assert clients.old > 0
+
+
+@pytest.mark.parametrize("phase", ["load", "in-place", "canary", "after"])
 def test_the_daemons_crash_brings_back_exactly_one(daemon, tmp_path, phase):
     old = load(daemon, install(daemon, tmp_path, "a")).json()["id"]
-    slow = install(daemon, tmp_path, "b", TRIPLE, "load-delay-ms %d" % (2000 if phase == "load" else 0))
-    more = {"load": {"wait": False}, "canary": {"canary": 0.5, "canary_s": 0}, "after": {}}[phase]
-    said = swap(daemon, slow, **more)
+    delay = 2000 if phase in ("load", "in-place") else 0
+    new = install(daemon, tmp_path, "b", TRIPLE, "load-delay-ms %d" % delay)
+    more = {"load": {"wait": False}, "in-place": {"wait": False, "strategy": "in-place"},
+            "canary": {"canary": 0.5, "canary_s": 0}, "after": {}}[phase]
+    said = swap(daemon, new, **more)
     assert said.status in (200, 202), said
+    assert daemon.get("/v1/health/ready").status == 200
+    if phase == "in-place":  # the old host has gone, the new one is not there yet
+        wait_for(lambda: session(daemon, "m")["swap"]["phase"] == "load", 10, "the load")
     daemon.kill()
     daemon.start()
     ids = [s["id"] for s in sessions(daemon)]
@@ -300,7 +320,6 @@ def test_the_daemons_crash_at_any_moment_around_the_flip(daemon, tmp_path):
     digests = [install(daemon, tmp_path, n, t) for n, t in (("a", models.DOUBLE), ("b", TRIPLE))]
     assert load(daemon, digests[0]).status == 200
     for i in range(6):
-        before = session(daemon, "m")["id"]
         answer = {}
         swapping = threading.Thread(target=lambda: answer.update(_swap_or_cut_off(daemon, digests)))
         swapping.start()
@@ -312,7 +331,6 @@ def test_the_daemons_crash_at_any_moment_around_the_flip(daemon, tmp_path):
         assert len(alive) == 1
         if "id" in answer:
             assert alive == [answer["id"]]  # what was answered is so
-        assert answer or alive == [before] or alive != [before]
         assert numbers(ask(daemon, "m", 1, 2, 3, 4)) in (OLD, NEW)
 
 

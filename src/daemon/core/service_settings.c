@@ -127,6 +127,8 @@ static enum xi_rc check_room_for_tenants(const struct xi_service_inner *in,
 static enum xi_rc check_model(const struct xi_settings_model *m, const struct xi_session *s,
                               struct xi_err *err)
 {
+    if (xi_swap_commits(s)) /* its row is on its way out: written now it would come back */
+        return xi_fail(err, XI_ECONFLICT, "%s is being swapped at this moment", m->name);
     if (m->has_batch && s->state == XI_SESSION_READY && m->max_batch > s->max_batch) {
         (void)xi_fail(err, XI_EINVAL, "models.%s.max_batch is %u, but it is loaded for %u", m->name,
                       m->max_batch, s->max_batch);

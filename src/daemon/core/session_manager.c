@@ -456,6 +456,8 @@ int xi_sessions_ready(struct xi_sessions *m, struct xi_err *why)
             continue;
         if (e->s.state == XI_SESSION_FAILED && !e->s.desired)
             continue; /* a load that was refused; nobody counts on it */
+        if (e->swap != NULL && e->swap->new == e)
+            continue; /* the old one serves */
         (void)xi_fail(why, e->s.why.rc == XI_OK ? XI_EHOST : e->s.why.rc, "%s is %s%s%s", e->s.name,
                       xi_session_state_name(e->s.state), e->s.why.msg[0] != '\0' ? ": " : "",
                       e->s.why.msg);
