@@ -240,8 +240,14 @@ static void answer(struct xi_entry *e, const struct xi_err *err)
         then(e, err);
 }
 
+/* Requests for a sleeping session ask again and again: once a second is enough to read. */
 static void refused(struct xi_entry *e, const struct xi_err *err)
 {
+    uint64_t now = xi_now_ms();
+
+    if (e->memory.refused_ms != 0 && now - e->memory.refused_ms < XI_REFUSED_AGAIN_MS)
+        return;
+    e->memory.refused_ms = now;
     note(e, XI_WHY_REFUSED, err);
     xi_log(XI_WARN, "session.refused", "id=%s name=%s variant=%s needed=%llu figure=%s why=%s",
            e->s.id, e->s.name, e->s.variant, (unsigned long long)e->memory.need.bytes,
@@ -341,6 +347,7 @@ enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err)
     mine->holding.resident_bytes = peak;
     mine->holding.measured_ms = xi_now_ms();
     mine->loaded_ms = s->last_used_ms;
+    mine->refused_ms = 0;
     mine->need = (struct xi_memory_need){key.bytes, XI_MEMORY_MEASURED};
     rc = ask(e, peak, err);
     if (rc != XI_EBUDGET && s->isolation == XI_ISOLATE_SESSION && s->host != NULL)

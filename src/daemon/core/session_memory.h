@@ -15,7 +15,8 @@
 struct xi_entry;
 
 #define XI_THRASH_GUARD_MS  60000u
-#define XI_IN_USE_MS        250u          /* after a request the next one may be on its way */
+#define XI_IN_USE_MS        250u /* after a request the next one may be on its way */
+#define XI_REFUSED_AGAIN_MS 1000u
 #define XI_MEMORY_GUESS_MIN (32 * XI_MIB) /* on top of twice the files */
 #define XI_HOST_SPARE_BYTES (256 * XI_MIB)
 #define XI_HOST_MARGIN_MIN  (128 * XI_MIB) /* over the measured peak, in a control group */
@@ -28,8 +29,9 @@ struct xi_memory_need {
 /* Of one session; embedded. */
 struct xi_session_memory {
     struct xi_holding holding;
-    uint32_t choice;    /* the variant that holding is for */
-    uint64_t loaded_ms; /* last_used_ms as it was then */
+    uint32_t choice;     /* the variant that holding is for */
+    uint64_t refused_ms; /* was noted last; 0: not since it was loaded */
+    uint64_t loaded_ms;  /* last_used_ms as it was then */
     struct xi_memory_need need;
     void (*then)(struct xi_entry *e, const struct xi_err *err); /* NULL: nobody waits */
     int waiting;                                                /* for victims to leave */
