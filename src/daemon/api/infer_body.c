@@ -38,7 +38,7 @@ void xi_infer_submit(struct xi_infer *inf)
 {
     struct xi_exchange *x = inf->x;
     struct xi_service *service = x->server->service;
-    struct xi_request *req = &inf->req;
+    struct xi_request *req = &inf->req, *copy;
     struct xi_err err;
 
     if (x->conn == NULL) { /* the client went while its JSON was read */
@@ -72,8 +72,10 @@ void xi_infer_submit(struct xi_infer *inf)
         return;
     }
     x->gone = gone;
-    xi_sessions_mirror(service->sessions, req);
+    copy = xi_sessions_mirror(req);
     xi_pool_submit(service->pool, req);
+    if (copy != NULL)
+        xi_pool_submit(service->pool, copy);
 }
 
 static void begin_request(struct xi_infer *inf)

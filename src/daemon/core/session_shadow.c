@@ -92,7 +92,7 @@ static void fill_in(struct copy *copy, const struct xi_request *from, struct xi_
     req->owner = copy;
 }
 
-void xi_sessions_mirror(struct xi_sessions *m, const struct xi_request *from)
+struct xi_request *xi_sessions_mirror(const struct xi_request *from)
 {
     const struct xi_named *named = xi_entry_of(from->session)->named;
     struct xi_entry *mirror = named != NULL ? named->mirror : NULL;
@@ -102,12 +102,12 @@ void xi_sessions_mirror(struct xi_sessions *m, const struct xi_request *from)
     /* A sequence's state is its session's own: a copy would begin in the middle. */
     if (mirror == NULL || &mirror->s == from->session || from->sequence != NULL ||
         mirror->s.state != XI_SESSION_READY || mirror->swap == NULL)
-        return;
+        return NULL;
     shadow = mirror->swap->shadow;
     copy = shadow->free;
     if (copy == NULL) {
         mirror->swap->view.skipped++;
-        return;
+        return NULL;
     }
     shadow->free = copy->next;
     shadow->refs++;
@@ -116,5 +116,5 @@ void xi_sessions_mirror(struct xi_sessions *m, const struct xi_request *from)
     xi_session_get(&mirror->s); /* the request's */
     xi_session_get(&mirror->s); /* as a user */
     mirror->s.users++;
-    xi_pool_submit(m->pool, &copy->req);
+    return &copy->req;
 }

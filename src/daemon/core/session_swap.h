@@ -57,8 +57,9 @@ void xi_swap_notice(struct xi_entry *e);
 
 /* ---- shadow (session_shadow.c) ---- */
 
-/* The name of req's session has a shadow: it gets a copy that refers to the same input bytes; its
- * answer is thrown away. Call before submitting a filled-in request. */
-void xi_sessions_mirror(struct xi_sessions *m, const struct xi_request *req);
+/* A copy of a filled-in request for the shadow of its name: it refers to the same input bytes, its
+ * answer is thrown away. NULL: there is no shadow, or too many copies are under way. Made before
+ * the request is submitted, to be submitted after it. */
+struct xi_request *xi_sessions_mirror(const struct xi_request *req);
 
 #endif

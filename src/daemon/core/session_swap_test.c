@@ -286,6 +286,7 @@ static void a_caller(struct storm *w)
                               .share = below(2) ? below(900) : 0};
     struct told *t = &w->told[w->n_told];
     struct xi_session *s = NULL;
+    struct xi_request *copy;
     struct xi_err err;
 
     if (ask.strategy >= XI_STRATEGY_IN_PLACE)
@@ -321,8 +322,10 @@ static void a_caller(struct storm *w)
 
             w->used[w->n_asked++] = s;
             fixture_ask(w->f, a, s, 16, 1);
-            xi_sessions_mirror(w->f->sessions, &a->r);
+            copy = xi_sessions_mirror(&a->r);
             fixture_submit(w->f, a);
+            if (copy != NULL)
+                xi_pool_submit(w->f->pool, copy);
         }
     }
 }
