@@ -96,6 +96,7 @@ def test_a_sequence_goes_on_from_its_own_state(daemon, tmp_path):
     assert total(daemon.post("/v1/infer/" + session["id"], floats(1), headers=sent)) == 6
 
 
+@pytest.mark.tsan
 @pytest.mark.crashes("sum")
 def test_many_sequences_at_once_survive_their_host(daemon, tmp_path):
     session = accumulator(daemon, tmp_path, "delay-ms 4")
@@ -162,6 +163,7 @@ def test_a_model_without_state_needs_no_start(daemon, tmp_path):
         assert models.numbers(answer) == [3, 5, 7, 9]
 
 
+@pytest.mark.tsan
 def test_kept_answers_are_given_again(daemon, tmp_path):
     load(daemon, package(tmp_path, "double", models.DOUBLE), cache="1MiB")
     answers = [models.ask(daemon, "double", *values) for values in
