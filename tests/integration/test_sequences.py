@@ -67,6 +67,7 @@ def test_a_sequence_goes_on_from_its_own_state(daemon, tmp_path):
     session = accumulator(daemon, tmp_path)
     assert is_lost(add(daemon, 1, "a"))
     assert "a;start" in add(daemon, 1, "a").json()["hint"]
+    assert 'no sequence' in daemon.cli("why", "sum").stdout
     assert total(add(daemon, 1, "a;start")) == 1
     assert total(add(daemon, 10, "b;start")) == 10
     assert total(add(daemon, 2, "a")) == 3

@@ -376,6 +376,11 @@ void xi_pool_submit(struct xi_pool *pool, struct xi_request *req)
     (void)uv_timer_start(&run->timer, on_run, self->delay_ms, 0);
 }
 
+void xi_pool_refuse(struct xi_request *req, const struct xi_err *err)
+{
+    xi_request_finish(req, err->rc, NULL, err);
+}
+
 void xi_pool_cancel(struct xi_pool *pool, struct xi_request *req)
 {
     struct run *run = (struct run *)req->prev;

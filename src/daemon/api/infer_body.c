@@ -68,7 +68,7 @@ void xi_infer_submit(struct xi_infer *inf)
     if (inf->sequence.id[0] != '\0' &&
         xi_sequence_join(service->shm, req, &inf->sequence, &err) != XI_OK) {
         req->retry_after_s = 1;
-        xi_request_finish(req, err.rc, NULL, &err);
+        xi_pool_refuse(req, &err);
         return;
     }
     x->gone = gone;

@@ -44,7 +44,7 @@ void xi_note_refused(struct xi_queue *q, const struct xi_request *req, const str
     struct xi_why_entry entry = {.kind = XI_WHY_REFUSED, .rc = err->rc};
     uint32_t left_out;
 
-    if (err->rc != XI_EAGAIN && err->rc != XI_EQUOTA)
+    if (err->rc != XI_EAGAIN && err->rc != XI_EQUOTA && err->rc != XI_ESEQUENCE)
         return; /* the client's own mistakes, and what others note */
     if (!may_note(q, err->rc == XI_EQUOTA ? XI_NOTE_QUOTA : XI_NOTE_QUEUE, &left_out))
         return;
@@ -55,6 +55,12 @@ void xi_note_refused(struct xi_queue *q, const struct xi_request *req, const str
            q->session->name, q->session->tenant, xi_rc_code(err->rc), (unsigned long long)req->id,
            left_out, err->msg);
     note(q, req, &entry, left_out);
+}
+
+void xi_pool_refuse(struct xi_request *req, const struct xi_err *err)
+{
+    xi_note_refused(req->session->queue, req, err);
+    xi_request_finish(req, err->rc, NULL, err);
 }
 
 static uint64_t ms_between(uint64_t from_ns, uint64_t to_ns)

@@ -40,6 +40,8 @@ uint32_t xi_pool_in_flight(const struct xi_pool *pool);
 /* The request's fields are filled in and its slot holds the bytes. Ends in req->done, also when
  * it refuses (queue full, draining, poison, bad tensor): possibly from inside this call. */
 void xi_pool_submit(struct xi_pool *pool, struct xi_request *req);
+/* A NEW request that cannot begin: said in the journal, then finished. */
+void xi_pool_refuse(struct xi_request *req, const struct xi_err *err);
 /* The client went away: done is called with ECANCELLED if the request has not finished. A running
  * one is answered into the void. */
 void xi_pool_cancel(struct xi_pool *pool, struct xi_request *req);
