@@ -308,7 +308,8 @@ static void lied(struct xi_session *s, struct xi_reply *reply)
     xi_reply_release(reply);
     s->queue->killed = 1;
     xi_queue_update(s->queue);
-    xi_host_stop(s->host, 0, "answered a request that it was not given");
+    if (s->host != NULL)
+        xi_host_stop(s->host, 0, "answered a request that it was not given");
 }
 
 /* 1: another stage follows. */

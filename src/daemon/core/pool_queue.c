@@ -41,18 +41,20 @@ static void list_prepend(struct xi_request_list *list, struct xi_request *req)
     list->n++;
 }
 
-/* Waiting and running ones are counted for the session and for its tenant. */
+/* Waiting and running ones are counted for the session and for its tenant, whose bound holds for
+ * those that wait behind others of their sequence, too. */
 static void count(struct xi_session *s, enum xi_request_state state, uint32_t by)
 {
-    if (state == XI_REQ_QUEUED) {
+    int waiting = state == XI_REQ_QUEUED || state == XI_REQ_ORDERED;
+
+    if (state == XI_REQ_QUEUED)
         s->queued += by;
-        if (s->owner != NULL)
-            s->owner->queued += by;
-    } else if (state == XI_REQ_RUNNING) {
+    if (state == XI_REQ_RUNNING)
         s->running += by;
-        if (s->owner != NULL)
-            s->owner->running += by;
-    }
+    if (s->owner != NULL && waiting)
+        s->owner->queued += by;
+    if (s->owner != NULL && state == XI_REQ_RUNNING)
+        s->owner->running += by;
 }
 
 static struct xi_request_list *list_of(struct xi_queue *q, enum xi_request_state state)
