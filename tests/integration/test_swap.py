@@ -378,6 +378,20 @@ def test_leases_hold_a_session_and_expire(daemon, tmp_path):
         assert daemon.post("/v1/leases", body).status == 400
 
 
+def test_progress_tells_the_phases_and_the_log_their_order(daemon, tmp_path):
+    load(daemon, install(daemon, tmp_path, "a"))
+    new = install(daemon, tmp_path, "b", TRIPLE, "load-delay-ms 250")
+    said = daemon.post("/v1/control/load", {"package": new, "name": "m", "replace": True},
+                       headers={"Accept": "text/event-stream"}).body.decode()
+    first = json.loads(said.split("data: ")[1].split("\n")[0])
+    assert first["swap"] == "load" and first["state"] != "READY", said
+    assert said.rstrip().rpartition("event: ")[2].startswith("loaded"), said
+    wait_for(lambda: len(sessions(daemon)) == 1, 10, "the old one to go")
+    phases = [line.split("phase=")[1].split()[0] for line in daemon.log().splitlines()
+              if " swap.phase " in line]
+    assert [p for p in phases if p not in ("warm", "golden")] == ["load", "commit", "flip", "drain", "done"]
+
+
 def test_a_dry_run_changes_nothing(daemon, tmp_path):
     digest = install(daemon, tmp_path, "a")
     plan = load(daemon, digest, dry_run=True).json()

@@ -325,18 +325,22 @@ static void perform(struct xi_swap *w, uint32_t acts)
         do_stop_timer,  do_block,     do_park_old,      do_load_new,   do_share,      do_unshare,
         do_commit,      do_flip,      do_revert,        do_wake_old,   do_unblock,    do_detach,
         do_start_timer, do_answer_up, do_answer_failed, do_unload_old, do_unload_new, do_free};
+    const uint32_t decides = XI_SWA_FLIP | XI_SWA_REVERT;
     unsigned i;
 
-    if ((acts & XI_SWA_FREE) == 0)
+    if ((acts & (decides | XI_SWA_FREE)) == 0)
         say_phase(w, phase_name(w));
     for (i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
         if (acts & (1u << i))
             what[i](w);
     }
+    if (w->old != NULL) /* a decision has said so itself, and goes on with the drain */
+        say_phase(w, phase_name(w));
 }
 
 static void feed(struct xi_swap *w, const struct xi_swap_input *in)
 {
+    read_figures(w);
     perform(w, xi_swap_fsm_feed(&w->fsm, in));
 }
 

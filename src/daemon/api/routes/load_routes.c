@@ -69,6 +69,8 @@ static void on_progress(uv_timer_t *timer)
 
     if (job->ended || job->x->conn == NULL || (s = find_loading(job)) == NULL)
         return;
+    if (job->body.request.replace && s->state == XI_SESSION_READY && s->swap == NULL)
+        return; /* the old one: the new one is still being found */
     (void)snprintf(phase, sizeof phase, "%.31s", s->phase);
     for (char *p = phase; *p; p++)
         if ((unsigned char)*p < 0x20 || *p == '"' || *p == '\\' || (unsigned char)*p > 0x7e)
