@@ -65,13 +65,16 @@ enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice
         fake.fail_load--;
         return xi_fail(err, XI_EFDS, "no descriptors left for the lanes");
     }
-    XI_ASSERT(!host->ended && host->n_loads < FAKE_LOADS_MAX);
+    XI_ASSERT(!host->ended);
+    if (host->n_loads == FAKE_LOADS_MAX)
+        return xi_fail(err, XI_EAGAIN, "too many sessions share the host");
     XI_ASSERT(host->group || host->n_loads == 0);
     for (i = 0; i < load->lane_count + load->stage_lanes; i++) {
         XI_ASSERT(host->owner[load->first_lane + i] == 0);
         host->owner[load->first_lane + i] = load->session;
     }
     host->load = *load;
+    host->told[host->n_loads] = 0;
     host->loads[host->n_loads++] = *load;
     if (host->lanes < load->first_lane + load->lane_count + load->stage_lanes)
         host->lanes = load->first_lane + load->lane_count + load->stage_lanes;
@@ -308,7 +311,9 @@ void fake_unloaded(struct xi_host *host, uint32_t session, uint64_t memory_bytes
             host->owner[i] = 0;
         }
     }
-    *load = host->loads[--host->n_loads];
+    host->n_loads--;
+    host->told[load - host->loads] = host->told[host->n_loads];
+    *load = host->loads[host->n_loads];
     for (i = 0; i < host->n_unloads && host->unloads[i] != session;)
         i++;
     XI_ASSERT(i < host->n_unloads); /* somebody wanted it */

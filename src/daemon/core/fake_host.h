@@ -9,7 +9,7 @@
 #include "daemon/ipc/host_link.h"
 
 #define FAKE_HOSTS_MAX 4096
-#define FAKE_LOADS_MAX 16
+#define FAKE_LOADS_MAX XI_HOST_SESSIONS_MAX
 #define FAKE_BATCH_MAX 16  /* requests on a lane */
 #define FAKE_KEPT_MAX  512 /* between stages */
 
@@ -24,6 +24,7 @@ struct xi_host {
     struct xi_msg_load load;
     int group, loaded, stopped, ended, freed;
     struct xi_msg_load loads[FAKE_LOADS_MAX]; /* not yet unloaded */
+    int told[FAKE_LOADS_MAX];                 /* LOADED was said of it: the test's */
     uint32_t n_loads, unloads[FAKE_LOADS_MAX], n_unloads;
     uint32_t lanes;
     uint32_t owner[XI_HOST_LANES_MAX];   /* session; 0: no lane */

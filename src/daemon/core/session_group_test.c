@@ -487,6 +487,138 @@ static void the_old_host_may_die_meanwhile(void **state)
     fixture_free(f);
 }
 
+/* ---- a storm ---- */
+
+static uint64_t random_state;
+
+static uint32_t pick_below(uint32_t n)
+{
+    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(random_state >> 33) % n;
+}
+
+#define STORM_CALLS 500
+
+struct storm {
+    struct fixture *f;
+    struct asked asked[STORM_CALLS];
+    unsigned n_asked, renewed;
+};
+
+static void a_caller(struct storm *w)
+{
+    static const char *const names[] = {"one", "two", "three", "four"};
+    static const enum xi_isolation kinds[] = {XI_ISOLATE_TENANT, XI_ISOLATE_TENANT,
+                                              XI_ISOLATE_DEVICE, XI_ISOLATE_SESSION};
+    uint32_t which = pick_below(4), what = pick_below(20);
+    struct xi_load_options o = fixture_options(names[which], 1 + pick_below(2));
+    struct xi_session *s;
+    struct xi_err err;
+    char id[XI_UUID_TEXT + 1];
+
+    o.isolation = kinds[which];
+    if (xi_sessions_find(w->f->sessions, "default", names[which], &s, &err) != XI_OK) {
+        xi_uuid_new(id);
+        (void)!xi_sessions_load(w->f->sessions, id, DIGEST_A, fixture_record("net", "aab"), &o,
+                                NULL, NULL, &s, &err);
+    } else if (what == 0) {
+        xi_sessions_unload(w->f->sessions, s, NULL, NULL);
+    } else if (what < 3 && s->group != NULL && s->host != NULL) {
+        xi_group_renew(s->group, 300 * XI_MIB, 100 * XI_MIB);
+        w->renewed++;
+    } else if (what == 3) {
+        xi_sessions_device_state(w->f->sessions, NULL, "CPU", (int)pick_below(2), "weather");
+    } else if (w->n_asked < STORM_CALLS) {
+        fixture_ask(w->f, &w->asked[w->n_asked], s, 16, (uint8_t)pick_below(256));
+        fixture_submit(w->f, &w->asked[w->n_asked++]);
+    }
+}
+
+/* What an honest host would do next, or its end. */
+static void a_host(struct xi_host *h)
+{
+    uint32_t i, what = pick_below(40);
+
+    if (h->ended)
+        return;
+    if (h->stopped || what == 0) {
+        fake_exit(h, "ended by SIGSEGV");
+        return;
+    }
+    if (what == 1) {
+        fake_exit_code(h, XI_EXIT_DEVICE_LOST);
+        return;
+    }
+    for (i = 0; i < h->lanes; i++) {
+        if (h->running[i] != 0 && pick_below(2)) {
+            fake_done(h, i, XI_OK);
+            return;
+        }
+    }
+    if (h->n_unloads > 0) {
+        for (i = 0; i < h->lanes; i++) {
+            if (h->owner[i] == h->unloads[0] && h->running[i] != 0) {
+                fake_done(h, i, XI_OK); /* first what is in flight */
+                return;
+            }
+        }
+        fake_unloaded(h, h->unloads[0], 1000000);
+        return;
+    }
+    for (i = 0; i < h->n_loads; i++) {
+        if (!h->told[i] && what > 8) {
+            h->told[i] = 1;
+            fake_loaded_session(h, h->loads[i].session, 1000);
+            return;
+        }
+    }
+}
+
+static void check_places(struct fixture *f)
+{
+    struct xi_entry *e;
+
+    for (e = f->sessions->first; e != NULL; e = e->next) {
+        assert_int_equal(e->s.host != NULL, xi_fsm_has_host(&e->fsm));
+        assert_int_equal(e->inside, e->s.host != NULL);
+        if (e->inside)
+            assert_ptr_equal(e->s.host, e->s.group->host);
+    }
+}
+
+static void a_storm_loses_nothing(void **state)
+{
+    unsigned seed, i, asked = 0, hosts = 0, renewed = 0;
+
+    (void)state;
+    for (seed = 1; seed <= 3; seed++) {
+        struct storm *w = calloc(1, sizeof(*w));
+
+        assert_non_null(w);
+        random_state = seed;
+        w->f = make();
+        for (i = 0; i < 500; i++) {
+            a_caller(w);
+            if (fake.n_hosts > 0)
+                a_host(
+                    fake.hosts[fake.n_hosts - 1 - pick_below(fake.n_hosts > 4 ? 4 : fake.n_hosts)]);
+            if (i % 50 == 0)
+                fixture_run_ms(w->f, 2);
+            fixture_turn(w->f);
+            check_places(w->f);
+        }
+        asked += w->n_asked;
+        hosts += fake.n_hosts;
+        renewed += w->renewed;
+        fixture_free(w->f); /* also checks that no host, slot or answer is left */
+        for (i = 0; i < w->n_asked; i++)
+            assert_int_equal(w->asked[i].answers, 1);
+        free(w);
+    }
+    print_message("%u requests, %u hosts, %u renewals\n", asked, hosts, renewed);
+    assert_true(asked > 300 && hosts > 20 && renewed > 30);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -506,6 +638,7 @@ int main(void)
         cmocka_unit_test(in_place_where_two_cannot_be),
         cmocka_unit_test(a_replacement_is_called_off),
         cmocka_unit_test(the_old_host_may_die_meanwhile),
+        cmocka_unit_test(a_storm_loses_nothing),
     };
     return cmocka_run_group_tests_name("session_group", tests, NULL, NULL);
 }
