@@ -1,7 +1,5 @@
 """One version takes another's place while it is asked, and everything that can go wrong meanwhile."""
 import json
-import os
-import signal
 import threading
 import time
 
@@ -11,7 +9,6 @@ import models
 from daemon import is_running, run_program, wait_for
 from models import ask, numbers, session
 
-pytestmark = pytest.mark.tsan
 TRIPLE = models.DOUBLE.replace("mul x 2", "mul x 3")
 OLD, NEW = [3, 5, 7, 9], [4, 7, 10, 13]  # of 1, 2, 3, 4
 
@@ -64,6 +61,7 @@ class Asking:
         assert not self.wrong, self.wrong[:3]
 
 
+@pytest.mark.tsan
 def test_ten_swaps_under_load_lose_nothing(daemon, tmp_path):
     double, triple = (install(daemon, tmp_path, n, t) for n, t in (("a", models.DOUBLE), ("b", TRIPLE)))
     assert load(daemon, double).status == 200
@@ -194,6 +192,7 @@ def test_a_canary_that_does_worse_is_rolled_back(daemon, tmp_path, fault):
     serves(daemon, OLD, old)
 
 
+@pytest.mark.tsan
 def test_a_shadow_is_asked_the_same_and_answers_nobody(daemon, tmp_path):
     load(daemon, install(daemon, tmp_path, "a"))
     new = swap(daemon, install(daemon, tmp_path, "b", TRIPLE), strategy="shadow", canary_s=0).json()
@@ -207,6 +206,7 @@ def test_a_shadow_is_asked_the_same_and_answers_nobody(daemon, tmp_path):
     serves(daemon, NEW, new["id"])
 
 
+@pytest.mark.tsan
 def test_in_place_makes_requests_wait_and_says_so(daemon, tmp_path):
     load(daemon, install(daemon, tmp_path, "a"))
     new = install(daemon, tmp_path, "b", TRIPLE, "load-delay-ms 300")
