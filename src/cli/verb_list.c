@@ -83,6 +83,19 @@ static enum xi_rc run_ls(struct xi_cli *cli)
     return rc;
 }
 
+/* "READY 10 %" while a swap tries it on a share of the requests. */
+static void state_cell(struct xi_table *t, const json_t *s)
+{
+    const json_t *swap = json_object_get(s, "swap");
+    double share = number_of(swap, "canary");
+    int is_new = strcmp(text_of(swap, "role"), "new") == 0;
+
+    if (strcmp(text_of(swap, "phase"), "canary") == 0)
+        xi_table_cell(t, "%s %.3g %%", text_of(s, "state"), 100 * (is_new ? share : 1 - share));
+    else
+        xi_table_cell(t, "%s", text_of(s, "state"));
+}
+
 static void session_row(struct xi_table *t, const json_t *s)
 {
     char size[16], engine[48];
@@ -90,27 +103,33 @@ static void session_row(struct xi_table *t, const json_t *s)
 
     xi_table_cell(t, "%s", text_of(s, "name"));
     xi_table_cell(t, "%s", text_of(s, "version"));
-    xi_table_cell(t, "%s", text_of(s, "state"));
+    xi_table_cell(t, "%s", text_of(s, "tenant"));
+    state_cell(t, s);
     xi_table_cell(t, "%s", xi_engine_text(engine, text_of(s, "engine")));
     xi_table_cell(t, "%s", text_of(s, "device"));
     xi_table_cell(t, "%s", xi_bytes_text(size, number_of(s, "memory")));
-    xi_table_cell(t, "%.0f", number_of(s, "requests"));
-    xi_table_cell(t, "%.1f ms", json_number_value(latency) / 1000.0);
+    xi_table_cell(t, "%.1f", number_of(s, "fps"));
+    xi_table_cell(t, "%.0f", number_of(s, "queued"));
+    if (latency == NULL)
+        xi_table_cell(t, "-");
+    else
+        xi_table_cell(t, "%.1f ms", json_number_value(latency) / 1000.0);
     xi_table_cell(t, "%s", text_of(s, "isolation"));
     xi_table_cell(t, "%.8s", text_of(s, "id"));
 }
 
 static enum xi_rc run_ps(struct xi_cli *cli)
 {
-    static const char *const heads[] = {"NAME",   "VERSION",  "STATE", "ENGINE",    "DEVICE",
-                                        "MEMORY", "REQUESTS", "P50",   "ISOLATION", "ID"};
+    static const char *const heads[] = {"NAME",   "VERSION", "TENANT",    "STATE",
+                                        "ENGINE", "DEVICE",  "MEMORY",    "FPS",
+                                        "QUEUE",  "P50",     "ISOLATION", "ID"};
     json_t *doc = NULL;
     const json_t *list = NULL;
     enum xi_rc rc = get_list(cli, "/v1/models", "models", &doc, &list);
 
     if (rc == XI_OK)
         print_rows(cli, list, "id", session_row,
-                   cli->json || cli->quiet ? NULL : table_with(10, heads));
+                   cli->json || cli->quiet ? NULL : table_with(12, heads));
     json_decref(doc);
     return rc;
 }

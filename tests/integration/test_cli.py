@@ -71,8 +71,8 @@ def test_load_infer_ps_ls_unload(daemon, model, numbers_file):
     assert said.rc == 0 and said.stdout == "y  FP32 [1,4]  [3, 5, 7, 9]\n", said
 
     head, row = daemon.cli("ps").stdout.splitlines()
-    assert head.split() == ["NAME", "VERSION", "STATE", "ENGINE", "DEVICE", "MEMORY", "REQUESTS",
-                            "P50", "ISOLATION", "ID"]
+    assert head.split() == ["NAME", "VERSION", "TENANT", "STATE", "ENGINE", "DEVICE", "MEMORY",
+                            "FPS", "QUEUE", "P50", "ISOLATION", "ID"]
     assert row.split()[0] == "double" and "READY" in row and "reference 1.0" in row
     head, row = daemon.cli("ls").stdout.splitlines()
     assert head.split()[:4] == ["NAME", "VERSION", "SIZE", "DIGEST"] and row.startswith("double ")

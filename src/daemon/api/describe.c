@@ -38,13 +38,22 @@ static void add_text(struct xi_str *s, const char *key, const char *value)
 }
 
 /* What a list shows of the work done; the whole of it is in the session's own page. */
-static void session_rates(struct xi_str *s, const struct xi_session_stats *t)
+static void session_rates(struct xi_str *s, const struct xi_session *x)
 {
+    const struct xi_session_stats *t = &x->stats;
+
+    xi_str_puts(s, "\"fps\":");
+    xi_describe_value(s, xi_rate_done_per_s(&x->rate));
+    xi_str_puts(s, ",\"device_ms_per_s\":");
+    xi_describe_value(s, xi_rate_busy_ms_per_s(&x->rate));
     xi_str_printf(s,
-                  "\"requests\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"latency_us\":{\"p50\":%" PRIu64
-                  ",\"p99\":%" PRIu64 "},",
-                  t->requests, t->client_errors + t->server_errors,
-                  xi_hist_quantile_us(&t->total, 0.5), xi_hist_quantile_us(&t->total, 0.99));
+                  ",\"requests\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"latency_us\":", t->requests,
+                  t->client_errors + t->server_errors);
+    if (t->total.count == 0)
+        xi_str_puts(s, "null,");
+    else
+        xi_str_printf(s, "{\"p50\":%" PRIu64 ",\"p99\":%" PRIu64 "},",
+                      xi_hist_quantile_us(&t->total, 0.5), xi_hist_quantile_us(&t->total, 0.99));
 }
 
 /* The swap that it takes part in, and whom it replaced. */
@@ -71,6 +80,13 @@ static void session_swap(struct xi_str *s, const struct xi_session *x)
                   v->new_requests, v->new_errors, v->skipped);
 }
 
+static const char *priority_name(enum xi_priority p)
+{
+    static const char *const names[] = {"realtime", "normal", "batch"};
+
+    return (unsigned)p < sizeof names / sizeof *names ? names[p] : "unknown";
+}
+
 static void session_fields(struct xi_str *s, const struct xi_session *x)
 {
     xi_str_printf(s, "\"id\":\"%s\",", x->id);
@@ -93,6 +109,8 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
                   x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
                   x->has_flow ? "true" : "false", x->takes_image ? "true" : "false",
                   x->draws ? "true" : "false");
+    xi_str_printf(s, "\"priority\":\"%s\",\"max_batch\":%u,\"reserved\":%" PRIu64 ",",
+                  priority_name(x->options.priority), x->max_batch, x->reserved_bytes);
     xi_str_printf(s, "\"pinned\":%s,\"lazy\":%s,\"keep_alive_s\":%u,\"leases\":%u,",
                   x->options.pinned ? "true" : "false", x->options.lazy ? "true" : "false",
                   x->options.keep_alive_s, x->leases);
@@ -105,7 +123,7 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
     }
     if (x->state == XI_SESSION_LOADING || x->state == XI_SESSION_WARMING)
         add_text(s, "phase", x->phase);
-    session_rates(s, &x->stats);
+    session_rates(s, x);
     xi_str_puts(s, "\"why\":");
     xi_describe_error(s, &x->why);
 }

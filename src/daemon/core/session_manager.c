@@ -185,7 +185,10 @@ static enum xi_rc taken(const struct xi_entry *other, const char *name, struct x
     (void)xi_fail(err, XI_ECONFLICT, "the name %s is taken by session %s (%s %s, %s)", name,
                   other->s.id, other->s.record->name, other->s.version,
                   xi_session_state_name(other->s.state));
-    return xi_hint(err, "unload %s first, or load this one under another name", other->s.name);
+    return xi_hint(err,
+                   "to swap it, load with --replace (\"replace\": true); else unload %s first or "
+                   "take another name",
+                   other->s.name);
 }
 
 /* Somebody asks again for what is here already. */
