@@ -498,18 +498,18 @@ static enum xi_rc run_engine(struct xi_runner_lane *lane, const struct group *g,
     return rc;
 }
 
-static void fail_group(struct xi_runner_lane *lane, const struct group *g, enum xi_rc rc,
-                       const struct xi_err *err)
+static void fail_unit(struct xi_runner_lane *lane, struct unit *u, enum xi_rc rc,
+                      const struct xi_err *err)
 {
-    for (uint32_t i = 0; i < g->n; i++) {
-        struct unit *u = g->units[i];
-        u->job->err = *err;
-        if (u->staged != NULL)
-            xi_staged_put(lane->runner, u->staged, 1);
-        answered(u, rc);
-    }
+    u->job->err = *err;
+    if (u->staged != NULL)
+        xi_staged_put(lane->runner, u->staged, 1);
+    answered(u, rc);
 }
 
+/* A batch that the engine refuses, or whose result cannot be cut, is run one by one: what is wrong
+ * with one request is told to that one alone. Where the engine gave itself up nobody of the batch
+ * is answered: who was it is found out in the next host, by trying them one by one. */
 static void run_group(struct xi_runner_lane *lane, const struct group *g,
                       const struct xi_run_sink *sink)
 {
@@ -518,7 +518,7 @@ static void run_group(struct xi_runner_lane *lane, const struct group *g,
 
     err.msg[0] = err.hint[0] = '\0';
     enum xi_rc rc = run_engine(lane, g, &err);
-    if (rc == XI_OK && g->n > 1 && !can_be_cut(lane, g)) {
+    if (g->n > 1 && (rc == XI_OK ? !can_be_cut(lane, g) : lane->end == 0)) {
         for (uint32_t i = 0; i < g->n && lane->end == 0; i++) {
             struct group one = {.n = 1, .rows = g->units[i]->rows, .units = {g->units[i]}};
             run_group(lane, &one, sink); /* no deeper: one is not cut */
@@ -526,7 +526,8 @@ static void run_group(struct xi_runner_lane *lane, const struct group *g,
         return;
     }
     if (rc != XI_OK) {
-        fail_group(lane, g, rc, &err);
+        if (g->n == 1)
+            fail_unit(lane, g->units[0], rc, &err);
         return;
     }
     for (uint32_t i = 0; i < g->n; i++) {

@@ -147,8 +147,8 @@ static void errors_end_a_request_at_any_stage(void **state)
     assert_int_equal(stage(STAGE_LANE, XI_WORK_POST, ids, 1, NULL, d).code,
                      XI_EPROTO); /* too soon */
     (void)stage(RUN_LANE, XI_WORK_INFER, ids, 4, NULL, d);
-    for (int i = 0; i < 4; i++)
-        assert_int_equal(d[i].done.code, XI_ENOMEM);
+    for (int i = 0; i < 4; i++) /* its own alone */
+        assert_int_equal(d[i].done.code, d[i].done.id == ids[0] ? XI_ENOMEM : XI_OK);
     assert_int_equal(stage(STAGE_LANE, XI_WORK_POST, ids, 1, NULL, d).code, XI_EPROTO);
     ids[0] = pre((uint8_t[]){5, 0, 0, 0}, NULL);
     assert_int_equal(stage(RUN_LANE, XI_WORK_INFER, ids, 1, NULL, d).code, XI_OK);

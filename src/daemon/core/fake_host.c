@@ -75,6 +75,7 @@ enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice
     }
     host->load = *load;
     host->told[host->n_loads] = 0;
+    host->load_asked[host->n_loads] = 1;
     host->loads[host->n_loads++] = *load;
     if (host->lanes < load->first_lane + load->lane_count + load->stage_lanes)
         host->lanes = load->first_lane + load->lane_count + load->stage_lanes;
@@ -89,6 +90,17 @@ enum xi_rc xi_host_unload(struct xi_host *host, uint32_t session, struct xi_err 
     XI_ASSERT(fake_load_of(host, session) != NULL && host->n_unloads < FAKE_LOADS_MAX);
     host->unloads[host->n_unloads++] = session;
     return XI_OK;
+}
+
+int xi_host_loads(const struct xi_host *host)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->n_loads; i++) {
+        if (host->load_asked[i])
+            return 1;
+    }
+    return 0;
 }
 
 int xi_host_idle(const struct xi_host *host)
@@ -268,6 +280,14 @@ struct xi_msg_load *fake_load_of(struct xi_host *host, uint32_t session)
     return NULL;
 }
 
+static void load_answered(struct xi_host *host, uint32_t session)
+{
+    const struct xi_msg_load *load = fake_load_of(host, session);
+
+    if (load != NULL)
+        host->load_asked[load - host->loads] = 0;
+}
+
 void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t service_ns)
 {
     struct xi_msg_loaded m = {.session = session,
@@ -281,6 +301,7 @@ void fake_loaded_session(struct xi_host *host, uint32_t session, uint64_t servic
     struct xi_signature signature = {.n_inputs = 1};
 
     XI_ASSERT(host->loaded && !host->ended);
+    load_answered(host, session);
     signature.inputs = calloc(1, sizeof(*signature.inputs));
     XI_ASSERT(signature.inputs != NULL);
     (void)snprintf(signature.inputs[0].name, sizeof(signature.inputs[0].name), "x");
@@ -295,6 +316,7 @@ void fake_failed(struct xi_host *host, enum xi_rc rc, const char *text)
     struct xi_err err;
 
     (void)xi_fail(&err, rc, "%s", text);
+    load_answered(host, host->load.session);
     host->events.failed(host->events.ctx, host, host->load.session, &err, "load");
 }
 
@@ -313,6 +335,7 @@ void fake_unloaded(struct xi_host *host, uint32_t session, uint64_t memory_bytes
     }
     host->n_loads--;
     host->told[load - host->loads] = host->told[host->n_loads];
+    host->load_asked[load - host->loads] = host->load_asked[host->n_loads];
     *load = host->loads[host->n_loads];
     for (i = 0; i < host->n_unloads && host->unloads[i] != session;)
         i++;

@@ -25,6 +25,7 @@ struct xi_host {
     int group, loaded, stopped, ended, freed;
     struct xi_msg_load loads[FAKE_LOADS_MAX]; /* not yet unloaded */
     int told[FAKE_LOADS_MAX];                 /* LOADED was said of it: the test's */
+    int load_asked[FAKE_LOADS_MAX];           /* no answer yet */
     uint32_t n_loads, unloads[FAKE_LOADS_MAX], n_unloads;
     uint32_t lanes;
     uint32_t owner[XI_HOST_LANES_MAX];   /* session; 0: no lane */

@@ -145,10 +145,11 @@ static enum xi_turn_kind kind_of(const struct xi_request *req)
     return req->stage == XI_STAGE_RUN ? XI_TURN_RUN : XI_TURN_STAGE;
 }
 
-/* The suspect in turn, when nothing else runs in the whole host. */
+/* The suspect in turn, when nothing else runs in the whole host, and nothing is loaded there: a
+ * load may end it, too. */
 static struct xi_request *suspect_of(const struct xi_queue *q)
 {
-    return q->cell->busy_lanes == 0 ? q->suspects.head : NULL;
+    return q->cell->busy_lanes == 0 && !xi_host_loads(q->session->host) ? q->suspects.head : NULL;
 }
 
 static struct xi_request *first_of(struct xi_queue *q, enum xi_turn_kind kind, unsigned class)

@@ -174,6 +174,7 @@ void xi_pool_open(struct xi_session *session);
 void xi_pool_close(struct xi_session *session);
 /* Answers all of the session with why, running ones too, and refuses new ones with it. */
 void xi_pool_fail(struct xi_session *session, const struct xi_err *why, unsigned retry_after_s);
+void xi_pool_load_ended(struct xi_session *session); /* in its host: suspects waited for it */
 /* lane: of the session, so the host's less first_lane. */
 void xi_pool_completed(struct xi_session *session, uint32_t lane, struct xi_reply *reply);
 /* The host has ended, or what the session had in it; session->host is NULL. wanted: we told it to,

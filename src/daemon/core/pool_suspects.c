@@ -72,6 +72,17 @@ void xi_cell_update(struct xi_cell *cell)
         xi_queue_update(q);
 }
 
+void xi_pool_load_ended(struct xi_session *s)
+{
+    struct xi_queue *q = s->queue;
+
+    if (q->cell == NULL || q->cell->suspects == 0 || q->cell->gone)
+        return;
+    xi_cell_update(q->cell);
+    xi_pool_dispatch(q->pool);
+    xi_pool_settle(q->pool);
+}
+
 /* ---- a host died ---- */
 
 static void free_lanes(struct xi_queue *q)

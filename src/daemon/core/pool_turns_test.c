@@ -296,6 +296,39 @@ static void a_suspect_is_alone_in_a_shared_host(void **state)
     room_free(&r);
 }
 
+/* Who ended a host in which something else was being loaded? Nobody should have to ask. */
+static void a_suspect_waits_for_the_loads_of_its_host(void **state)
+{
+    struct room r = room_new(4, 100);
+    struct xi_load_options o = fixture_options("one", 2);
+    struct xi_session *s[2];
+    struct xi_host *first, *again;
+    struct asked a;
+    unsigned i;
+
+    (void)state;
+    o.isolation = XI_ISOLATE_TENANT;
+    s[0] = fixture_load(r.f, &o);
+    (void)snprintf(o.name, sizeof(o.name), "two");
+    s[1] = fixture_load(r.f, &o);
+    first = fake_last();
+    room_ask(&r, &a, s[0], 1, 1);
+    fixture_submit(r.f, &a);
+    fake_exit(first, "ended by SIGSEGV");
+    for (i = 0; i < 1000 && (fake_last() == first || fake_last()->n_loads < 2); i++)
+        fixture_run_ms(r.f, 5);
+    again = fake_last();
+    assert_int_equal(again->n_loads, 2);
+    fake_loaded_session(again, s[0]->number, MS);
+    fixture_run_ms(r.f, 5);
+    assert_int_equal(room_busy(again), 0);
+    fake_loaded_session(again, s[1]->number, MS);
+    assert_int_equal(room_busy(again), 1);
+    assert_true(room_answer_one(again));
+    room_answered(&a, 1, XI_OK);
+    room_free(&r);
+}
+
 /* While one session's suspect is tried, the other one's requests wait too. */
 static void the_neighbours_wait_for_a_suspect(void **state)
 {
@@ -345,6 +378,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_in_time_is_refused_at_once),
         cmocka_unit_test(slow_ones_are_noted),
         cmocka_unit_test(a_suspect_is_alone_in_a_shared_host),
+        cmocka_unit_test(a_suspect_waits_for_the_loads_of_its_host),
         cmocka_unit_test(the_neighbours_wait_for_a_suspect),
     };
     return cmocka_run_group_tests_name("pool_turns", tests, NULL, NULL);

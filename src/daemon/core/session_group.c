@@ -179,6 +179,17 @@ static void on_progress(void *ctx, struct xi_host *host, const struct xi_msg_pro
         xi_entry_progress(e, msg);
 }
 
+/* What is done for one may change who is inside: the first that serves tells the pool for all. */
+static void load_ended(const struct xi_group *g)
+{
+    struct xi_entry *e = g->first;
+
+    while (e != NULL && !(e->inside && e->fsm.phase == XI_PHASE_UP))
+        e = e->mate_next;
+    if (e != NULL)
+        xi_pool_load_ended(&e->s);
+}
+
 static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loaded *msg,
                       struct xi_signature *signature)
 {
@@ -189,23 +200,32 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
     if (xi_fresh_loaded(g, host, msg, signature))
         return;
     g->memory_bytes = msg->memory_bytes;
+    g->held++;
     if (e == NULL)
         xi_signature_fini(signature);
     else
         xi_entry_loaded(e, msg, signature,
                         msg->memory_bytes > before ? msg->memory_bytes - before : 0);
+    load_ended(g);
+    g->held--;
+    xi_group_free_when_empty(g);
 }
 
 static void on_failed(void *ctx, struct xi_host *host, uint32_t session, const struct xi_err *err,
                       const char *phase)
 {
-    struct xi_entry *e = find(ctx, session);
+    struct xi_group *g = ctx;
+    struct xi_entry *e = find(g, session);
 
     (void)phase;
-    if (xi_fresh_failed(ctx, host, err) || e == NULL)
+    if (xi_fresh_failed(g, host, err) || e == NULL)
         return;
     e->asked = 0; /* nothing of it is left there */
+    g->held++;
     xi_entry_load_failed(e, err);
+    load_ended(g);
+    g->held--;
+    xi_group_free_when_empty(g);
 }
 
 static void on_done(void *ctx, struct xi_host *host, uint32_t lane, struct xi_reply *reply)
@@ -305,6 +325,7 @@ static void on_unloaded(void *ctx, struct xi_host *host, const struct xi_msg_unl
     g->held++;
     out(e);
     xi_entry_host_gone(e, "unloaded it", XI_BLAME_NONE, 0);
+    load_ended(g);
     g->held--;
     xi_group_free_when_empty(g);
 }
@@ -346,23 +367,31 @@ static int suspicion(const struct xi_entry *e)
     return e->s.running > 0 ? 2 : 1;
 }
 
-static void judge(struct xi_group *g)
+/* An engine that gave itself up had answered the request that made it (runner_batch.c): what runs
+ * now came to it between that answer and its end. */
+static int gave_up(const struct xi_host_exit *why)
+{
+    return !why->killed &&
+           (why->exit_code == XI_EXIT_ENGINE_BROKEN || why->exit_code == XI_EXIT_DEVICE_LOST);
+}
+
+static void judge(struct xi_group *g, const struct xi_host_exit *why)
 {
     struct xi_entry *e;
-    int most = 0, loads = 0;
+    int most = 0, beside = gave_up(why);
 
     for (e = g->first; e != NULL; e = e->mate_next) {
         if (e->inside && suspicion(e) > most)
             most = suspicion(e);
-        loads |= e->inside && e->fsm.phase == XI_PHASE_LOADING;
+        beside |= e->inside && e->fsm.phase == XI_PHASE_LOADING;
     }
     for (e = g->first; e != NULL; e = e->mate_next) {
         e->ending = e->inside;
         e->blame = XI_BLAME_MODEL;
         if (e->inside && suspicion(e) < most)
             e->blame = XI_BLAME_NONE;
-        else if (loads && e->fsm.phase != XI_PHASE_LOADING)
-            e->blame = XI_BLAME_LATER; /* it or the load beside it: no request is convicted */
+        else if (beside && e->fsm.phase != XI_PHASE_LOADING)
+            e->blame = XI_BLAME_LATER; /* maybe not what ran: no request is convicted */
         if (e->inside && e->fsm.phase == XI_PHASE_LOADING && e->died_loading < 255)
             e->died_loading++;
     }
@@ -409,7 +438,7 @@ static void on_exited(void *ctx, struct xi_host *host, const struct xi_host_exit
     g->host = NULL;
     g->memory_bytes = 0;
     g->held++;
-    judge(g);
+    judge(g, why);
     while ((e = next_ending(g)) != NULL) {
         e->ending = 0;
         out(e);

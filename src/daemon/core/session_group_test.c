@@ -280,6 +280,7 @@ static void a_lost_device_moves_its_sessions(void **state)
     assert_string_not_equal(a->variant, before);
     assert_string_equal(a->device, "GPU.0");
     fake_loaded_session(a->host, a->number, 1000000);
+    fake_loaded_session(b->host, b->number, 1000000); /* the suspect waits for that, too */
     fake_done(a->host, (uint32_t)busy_lane(a), XI_OK);
     assert_true(r.answers == 1 && r.rc == XI_OK);
     assert_int_equal(xi_entry_of(a)->fsm.crashes, 0);

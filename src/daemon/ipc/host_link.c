@@ -401,6 +401,17 @@ int xi_host_runs(const struct xi_host *host)
     return host->state == XI_HOST_RUNS;
 }
 
+int xi_host_loads(const struct xi_host *host)
+{
+    uint32_t i;
+
+    for (i = 0; i < host->n_sessions; i++) {
+        if (host->sessions[i].state == XI_LOAD_ASKED)
+            return 1;
+    }
+    return 0;
+}
+
 int xi_host_pid(const struct xi_host *host)
 {
     return host->pid;

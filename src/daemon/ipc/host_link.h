@@ -98,6 +98,8 @@ enum xi_rc xi_host_load(struct xi_host *host, struct xi_msg_load *load, int nice
 enum xi_rc xi_host_unload(struct xi_host *host, uint32_t session, struct xi_err *err) XI_MUST_CHECK;
 /* It lives and was not told to end. */
 int xi_host_runs(const struct xi_host *host);
+/* A load was asked for that is not answered yet. */
+int xi_host_loads(const struct xi_host *host);
 /* Nothing that was submitted waits for its answer. */
 int xi_host_idle(const struct xi_host *host);
 /* One work record to a free lane. `parts` of all requests one behind the other; `slots` (one per
