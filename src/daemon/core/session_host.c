@@ -437,6 +437,7 @@ struct xi_msg_load xi_entry_load_message(const struct xi_entry *e)
 
     (void)snprintf(load.variant, sizeof(load.variant), "%s", s->variant);
     (void)snprintf(load.device, sizeof(load.device), "%s", s->device);
+    (void)snprintf(load.max_shape, sizeof(load.max_shape), "%s", s->options.max_shape);
     (void)snprintf(load.link_dir, sizeof(load.link_dir), "%s", e->link_dir);
     (void)snprintf(load.cache_dir, sizeof(load.cache_dir), "%s", e->cache_dir);
     return load;
