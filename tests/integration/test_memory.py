@@ -152,6 +152,12 @@ def test_a_dry_run_has_the_figures(new_daemon, tmp_path):
     assert plan["memory_free"] == limit * MIB - held
     assert plan["admitted"] and plan["evicts"] == "model"
     assert state(daemon, "model") == "READY"  # nothing was done
+    other = {"package": digest, "name": "model", "options": {"max_batch": 4}, "dry_run": True}
+    taken = daemon.post("/v1/control/load", other).json()  # what the load would answer
+    assert not taken["admitted"] and taken["why"]["code"] == "XI-0204"
+    assert daemon.post("/v1/control/load", {**other, "dry_run": False}).status == 409
+    assert daemon.post("/v1/control/load", {**other, "replace": True}).json()["admitted"]
+    assert daemon.post("/v1/control/load", {**other, "options": {}}).json()["admitted"]
     big = daemon.post("/v1/control/configure", {"memory": "150MiB"})
     assert big.status == 200, big
     plan = daemon.post("/v1/control/load", {"package": digest, "name": "twin", "dry_run": True})

@@ -224,7 +224,8 @@ static void on_plan_found(void *ctx, const char *digest, struct xi_package_recor
     if (err != NULL)
         why = *err;
     else
-        rc = xi_sessions_plan(op->s->sessions, digest, record, &op->options, &plan, &why);
+        rc = xi_sessions_plan(op->s->sessions, digest, record, &op->options, op->replace, &plan,
+                              &why);
     op->plan_cb(op->ctx, rc == XI_OK ? &plan : NULL, rc == XI_OK ? NULL : &why);
     xi_record_free(record);
     op_end(op);
@@ -244,7 +245,8 @@ void xi_service_plan(struct xi_service *s, const struct xi_load_request *load, x
         free(op);
         return;
     }
-    *op = (struct load_op){.s = s, .options = load->options, .plan_cb = cb, .ctx = ctx};
+    *op = (struct load_op){
+        .s = s, .options = load->options, .replace = load->replace, .plan_cb = cb, .ctx = ctx};
     xi_store_find(s->store, load->package, on_plan_found, op);
 }
 

@@ -308,25 +308,36 @@ enum xi_rc xi_sessions_admit(struct xi_sessions *m, const struct xi_package_reco
     return rc;
 }
 
-/* Is the name free, or ours? *ret_same: the session that is wanted is here already. */
+enum xi_rc xi_sessions_name_free(struct xi_sessions *m, const char *digest,
+                                 const struct xi_load_options *o, struct xi_entry **ret_same,
+                                 struct xi_entry **ret_yields, struct xi_err *err)
+{
+    const struct xi_named *name = xi_names_twin(m, o->tenant, o->name);
+    struct xi_entry *other = name != NULL ? name->targets[0].entry : NULL;
+
+    *ret_same = *ret_yields = NULL;
+    if (other == NULL)
+        return XI_OK;
+    if (strcmp(other->s.name, o->name) == 0 && same_load(other, digest, o))
+        *ret_same = other;
+    else if (yields(other))
+        *ret_yields = other;
+    else
+        return taken(other, o->name, err);
+    return XI_OK;
+}
+
+/* *ret_same: the session that is wanted is here already. */
 static enum xi_rc claim_name(struct xi_sessions *m, const char *digest,
                              const struct xi_load_options *options, struct xi_entry **ret_same,
                              struct xi_err *err)
 {
-    const struct xi_named *name = xi_names_twin(m, options->tenant, options->name);
-    struct xi_entry *other = name != NULL ? name->targets[0].entry : NULL;
+    struct xi_entry *other;
+    enum xi_rc rc = xi_sessions_name_free(m, digest, options, ret_same, &other, err);
 
-    *ret_same = NULL;
-    if (other == NULL)
-        return XI_OK;
-    if (strcmp(other->s.name, options->name) == 0 && same_load(other, digest, options)) {
-        *ret_same = other;
-        return XI_OK;
-    }
-    if (!yields(other))
-        return taken(other, options->name, err);
-    xi_entry_feed(other, XI_EV_UNLOAD);
-    return XI_OK;
+    if (other != NULL)
+        xi_entry_feed(other, XI_EV_UNLOAD);
+    return rc;
 }
 
 enum xi_rc xi_sessions_load(struct xi_sessions *m, const char *id, const char *digest,

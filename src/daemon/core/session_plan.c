@@ -24,10 +24,12 @@ static int fill_in(struct xi_sessions *m, const char *digest,
 
 enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
                             const struct xi_package_record *record,
-                            const struct xi_load_options *options, struct xi_plan *ret,
+                            const struct xi_load_options *options, int replace, struct xi_plan *ret,
                             struct xi_err *err)
 {
     struct xi_load_options o = *options;
+    struct xi_entry *same, *yields;
+    struct xi_err name = {0};
     struct xi_variant_choice *choices = calloc(XI_RECORD_VARIANTS_MAX, sizeof(*choices));
     uint32_t n = 0, at;
     int fits = 0;
@@ -45,6 +47,8 @@ enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
         fits = fill_in(m, digest, record, &o, &choices[at], ret);
     if (!fits)
         (void)fill_in(m, digest, record, &o, &choices[0], ret);
+    if (!replace && xi_sessions_name_free(m, digest, &o, &same, &yields, &name) != XI_OK)
+        ret->verdict = name;
 out:
     free(choices);
     return rc;

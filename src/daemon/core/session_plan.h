@@ -16,11 +16,12 @@ struct xi_plan {
     struct xi_err verdict;                          /* XI_OK: it would be admitted */
     char evicts[256];                               /* names of those that would make room */
 };
-/* record is borrowed. ENOENGINE, EUNSUPPORTED, …: no variant does. That there is no memory is the
- * plan's verdict, of its first variant. */
+/* record is borrowed. ENOENGINE, EUNSUPPORTED, …: no variant does. That another session has the
+ * name (unless the load is to replace it), or that there is no memory for the first variant, is the
+ * plan's verdict. */
 enum xi_rc xi_sessions_plan(struct xi_sessions *m, const char *digest,
                             const struct xi_package_record *record,
-                            const struct xi_load_options *options, struct xi_plan *ret,
+                            const struct xi_load_options *options, int replace, struct xi_plan *ret,
                             struct xi_err *err) XI_MUST_CHECK;
 
 #endif

@@ -162,6 +162,11 @@ void xi_clock_need(struct xi_sessions *m); /* a session or a lease that needs it
 void xi_leases_move(struct xi_sessions *m, struct xi_session *from, struct xi_session *to);
 
 /* ---- load ---- */
+/* Is the name that a load asks for free? ECONFLICT: another session has it. *ret_same: this very
+ * session is here already; *ret_yields: one that failed has it and makes way. Changes nothing. */
+enum xi_rc xi_sessions_name_free(struct xi_sessions *m, const char *digest,
+                                 const struct xi_load_options *o, struct xi_entry **ret_same,
+                                 struct xi_entry **ret_yields, struct xi_err *err) XI_MUST_CHECK;
 /* May a session be loaded now, and with what options? Spells them out. */
 enum xi_rc xi_sessions_admit(struct xi_sessions *m, const struct xi_package_record *record,
                              struct xi_load_options *o, struct xi_err *err) XI_MUST_CHECK;
