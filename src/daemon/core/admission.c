@@ -290,10 +290,12 @@ static int larger_first(const void *a, const void *b)
     return (x->held < y->held) - (x->held > y->held);
 }
 
-/* "; held by a 200.0 MiB, b 100.0 MiB": the largest first, as many as have room. */
+/* "; held by a 200.0 MiB, b 100.0 MiB, other tenants 1.0 GiB": the asking tenant's by name, the
+ * largest first, as many as have room; what others have is nobody else's to know. */
 static void who_holds(const struct room *r, int of_tenant, char *ret, size_t room)
 {
     struct xi_victims *all = &r->a->scratch;
+    uint64_t others = 0;
     struct xi_holding *h;
     size_t used = 0;
     uint32_t i;
@@ -301,10 +303,14 @@ static void who_holds(const struct room *r, int of_tenant, char *ret, size_t roo
     ret[0] = '\0';
     all->n = 0;
     for (h = r->a->first; h != NULL && all->n < XI_SESSIONS_MAX; h = h->next) {
-        int counts = of_tenant ? h->tenant == r->tenant : h->budget == r->budget;
+        int is_ours = h->tenant == r->tenant;
 
-        if (counts && h->held > 0 && h != r->asking)
+        if (h->held == 0 || h == r->asking || !(of_tenant ? is_ours : h->budget == r->budget))
+            continue;
+        if (is_ours)
             all->all[all->n++] = h;
+        else
+            others += h->held;
     }
     qsort(all->all, all->n, sizeof(all->all[0]), larger_first);
     for (i = 0; i < all->n && i < 4 && used < room; i++) {
@@ -312,6 +318,12 @@ static void who_holds(const struct room *r, int of_tenant, char *ret, size_t roo
 
         used += (size_t)snprintf(ret + used, room - used, "%s%s %s", i > 0 ? ", " : "; held by ",
                                  all->all[i]->name, xi_bytes_text(all->all[i]->held, bytes));
+    }
+    if (others > 0 && used < room) {
+        char bytes[24];
+
+        (void)snprintf(ret + used, room - used, "%sother tenants %s", used ? ", " : "; held by ",
+                       xi_bytes_text(others, bytes));
     }
 }
 
@@ -371,11 +383,16 @@ static const struct xi_holding *last_of(const struct xi_victims *v)
 static enum xi_rc refuse_thrash(const struct xi_holding *last, uint64_t retry_ms,
                                 const struct xi_holding *h, struct xi_err *err)
 {
+    int is_ours = last->tenant == h->tenant;
+    const char *name = is_ours ? last->name : "another tenant's model";
+
     (void)xi_fail(err, XI_EBUDGET,
                   "%s and %s do not fit together and %s was brought back just now: it stays for "
                   "another %llu s",
-                  h->name, last->name, last->name, (unsigned long long)((retry_ms + 999) / 1000));
-    return xi_hint(err, "raise \"memory\", or unload one for good: xinfer unload %s", last->name);
+                  h->name, name, is_ours ? name : "that",
+                  (unsigned long long)(retry_ms + 999) / 1000);
+    return xi_hint(err, "raise \"memory\", or unload one for good%s%s",
+                   is_ours ? ": xinfer unload " : "", is_ours ? name : "");
 }
 
 static enum xi_rc refuse(struct xi_admission *a, const struct xi_holding *h, const struct room *now,

@@ -194,6 +194,11 @@ static void a_tenant_keeps_to_its_quota(void **state)
     assert_int_equal(ask(a, &two, 101, 1), XI_EBUDGET); /* others' going would not help */
     assert_string_equal(err.msg, "two needs 101.0 MiB; 100.0 MiB of tenant acme's 300.0 MiB "
                                  "are free; held by one 200.0 MiB");
+    struct xi_tenant rival = {.name = "rival"};
+    struct xi_holding foe = {.name = "foe", .tenant = &rival};
+    assert_int_equal(ask(a, &foe, 900, 1), XI_EBUDGET); /* what others load is not its to know */
+    assert_string_equal(err.msg, "foe needs 900.0 MiB of memory; 300.0 MiB of 1000.0 MiB are "
+                                 "free; held by other tenants 700.0 MiB");
     one.evictable = 1;
     assert_int_equal(ask(a, &two, 101, 1), XI_EAGAIN);
     assert_int_equal(victims.n, 1);

@@ -158,9 +158,11 @@ static int evict(struct xi_entry *victim, const struct xi_entry *for_whom)
     char bytes[24];
     struct xi_err why;
 
-    (void)xi_fail(&why, XI_OK, "its %s were needed for %s (tenant %s); it was idle for %llu s",
-                  xi_bytes_text(victim->memory.holding.held, bytes), for_whom->s.name,
-                  for_whom->s.tenant, (unsigned long long)idle_ms / 1000);
+    (void)xi_fail(&why, XI_OK, "its %s were needed for %s; it was idle for %llu s",
+                  xi_bytes_text(victim->memory.holding.held, bytes),
+                  strcmp(for_whom->s.tenant, victim->s.tenant) == 0 ? for_whom->s.name
+                                                                    : "another tenant's model",
+                  (unsigned long long)idle_ms / 1000);
     (void)xi_hint(&why, "its next request loads it again; keep it with xinfer load --pinned");
     if (!xi_sessions_idle(victim->m, &victim->s, why.msg))
         return 0;
@@ -396,15 +398,24 @@ uint64_t xi_memory_host_limit(const struct xi_entry *e)
 
 /* ---- dry runs and settings ---- */
 
-static void list_names(const struct xi_victims *v, char *ret, size_t room)
+/* Those of the asking tenant by name; of others only that there are some. */
+static void list_names(const struct xi_victims *v, const struct xi_tenant *tenant, char *ret,
+                       size_t room)
 {
     size_t used = 0;
-    uint32_t i;
+    uint32_t i, others = 0;
 
     ret[0] = '\0';
-    for (i = 0; i < v->n && used < room; i++)
-        used +=
-            (size_t)snprintf(ret + used, room - used, "%s%s", i > 0 ? ", " : "", v->all[i]->name);
+    for (i = 0; i < v->n && used < room; i++) {
+        if (v->all[i]->tenant == tenant)
+            used += (size_t)snprintf(ret + used, room - used, "%s%s", used > 0 ? ", " : "",
+                                     v->all[i]->name);
+        else
+            others++;
+    }
+    if (others > 0 && used < room)
+        (void)snprintf(ret + used, room - used, "%s%u of other tenants", used > 0 ? ", " : "",
+                       others);
 }
 
 int xi_memory_plan(struct xi_sessions *m, const char *digest,
@@ -431,7 +442,7 @@ int xi_memory_plan(struct xi_sessions *m, const char *digest,
         ret->free_bytes = view.free == XI_MEMORY_UNKNOWN ? 0 : view.free;
         ret->limit_bytes = view.limit;
     }
-    list_names(&victims, ret->evicts, sizeof(ret->evicts));
+    list_names(&victims, asks.tenant, ret->evicts, sizeof(ret->evicts));
     return rc != XI_EBUDGET;
 }
 
