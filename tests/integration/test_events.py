@@ -118,6 +118,11 @@ def test_a_tenant_sees_what_is_its_own_and_what_is_nobodys(new_daemon, tmp_path)
     assert "session.load" in [e["event"] for e in
                               daemon.get("/v1/events?last=1024", headers=acme).json()["events"]]
     assert daemon.get("/v1/events", headers=bearer("acme-infer")).status == 403
+    changed = daemon.post("/v1/control/configure", {"tenants": {"acme": {"weight": 7}}},
+                          headers=bearer("default-admin"))
+    assert changed.status == 200, changed
+    assert "config.changed" in [e["event"] for e in events("default-admin")]
+    assert "config.changed" not in [e["event"] for e in events("rival-control")]
     with stream(daemon, "/v1/events/stream", bearer("rival-control")) as s:
         assert daemon.cli("unload", "night", env={"XINFER_TOKEN": "acme-control"}).rc == 0
         assert daemon.cli("load", package, "--name", "mine",

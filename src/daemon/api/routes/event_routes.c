@@ -35,9 +35,10 @@ static int owns_host(struct xi_sessions *m, const char *tenant, const char *host
 }
 
 /* A tenant sees what names its tenant or its sessions, and what names nobody's. A line that names
- * a session which is gone, and no tenant, is nobody's to see: whose was it? */
+ * a session which is gone, and no tenant, is nobody's to see: whose was it? Settings tell of all
+ * tenants, as do those who share a host: only administrators see such lines. */
 static int visible(const struct xi_http_server *server, const char *tenant,
-                   const struct xi_log_fields *f)
+                   const struct xi_log_record *r, const struct xi_log_fields *f)
 {
     static const char *const ids[] = {"id", "session", "successor"};
     struct xi_sessions *m = server->service->sessions;
@@ -45,6 +46,8 @@ static int visible(const struct xi_http_server *server, const char *tenant,
 
     if (tenant == NULL)
         return 1;
+    if (strncmp(r->event, "config.", 7) == 0 || xi_log_field(f, "group") != NULL)
+        return 0;
     if (value != NULL)
         return strcmp(value, tenant) == 0;
     value = xi_log_field(f, "host");
@@ -92,7 +95,7 @@ static int next_event(const struct xi_http_server *server, const char *tenant, u
     if (rc != XI_LOG_TAP_OK)
         return 0;
     xi_log_fields_parse(ret->text, fields);
-    return visible(server, tenant, fields);
+    return visible(server, tenant, ret, fields);
 }
 
 static uint64_t first_of_last(uint64_t last)
