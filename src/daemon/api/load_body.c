@@ -44,6 +44,8 @@ static enum xi_rc read_word(const json_t *obj, const char *path, const char *key
                             const char *const *words, int *ret, struct xi_err *err)
 {
     const char *text = NULL, *nearest;
+    char all[80] = "";
+    size_t used = 0;
     enum xi_rc rc = xi_json_string(obj, path, key, XI_JSON_OPTIONAL, &text, err);
 
     if (rc != XI_OK || text == NULL)
@@ -54,9 +56,10 @@ static enum xi_rc read_word(const json_t *obj, const char *path, const char *key
             return XI_OK;
         }
     nearest = xi_nearest(text, words);
-    (void)xi_fail(err, XI_EINVAL, "%s: \"%.20s\" is not known", key, text);
-    return xi_hint(err, "it begins with %s%s%s", words[0], nearest ? "; did you mean " : "",
-                   nearest ? nearest : "");
+    for (int i = 0; words[i] != NULL && used < sizeof all; i++)
+        used += (size_t)snprintf(all + used, sizeof all - used, "%s%s", i ? ", " : "", words[i]);
+    (void)xi_fail(err, XI_EINVAL, "%s: \"%.20s\" is none of %s", key, text, all);
+    return nearest != NULL ? xi_hint(err, "did you mean %s?", nearest) : XI_EINVAL;
 }
 
 struct number {
@@ -144,7 +147,7 @@ static enum xi_rc check_swap(const struct xi_load_request *r, int has_strategy, 
 {
     if (!r->replace && (has_strategy || canary > 0)) {
         (void)xi_fail(err, XI_EINVAL, "canary and strategy say how to replace a session");
-        return xi_hint(err, "say \"replace\": true too");
+        return xi_hint(err, "say --replace (\"replace\": true) too");
     }
     if (canary > 0 && canary < 0.001)
         return xi_fail(err, XI_EINVAL, "canary: a share is at least 0.001");
