@@ -6,7 +6,7 @@
 #include "base/json.h"
 #include "cli/cli.h"
 
-enum { OPTIONS_MAX = 32 };
+enum { OPTIONS_MAX = 32, NUMBER_MAX = 1000000000 };
 
 struct option_set {
     struct xi_option all[OPTIONS_MAX];
@@ -70,8 +70,9 @@ static enum xi_rc store_value(const struct xi_option *o, const char *value, stru
         return XI_OK;
     }
     long n = strtol(value, &end, 10);
-    if (*value == '\0' || *end != '\0')
-        return xi_fail(err, XI_EUSAGE, "--%s takes a whole number, not \"%.40s\"", o->name, value);
+    if (*value == '\0' || *end != '\0' || n < 1 || n > NUMBER_MAX)
+        return xi_fail(err, XI_EUSAGE, "--%s takes a whole number from 1 on, not \"%.40s\"",
+                       o->name, value);
     *(long *)o->target = n;
     return XI_OK;
 }
@@ -102,7 +103,8 @@ static enum xi_rc check_words(const struct xi_cli *cli, const struct xi_verb *ve
 {
     if (cli->n_words >= verb->min_words && cli->n_words <= verb->max_words)
         return XI_OK;
-    (void)xi_fail(err, XI_EUSAGE, "usage: xinfer %s %s", verb->name, verb->usage);
+    (void)xi_fail(err, XI_EUSAGE, "usage: xinfer %s%s%s", verb->name, verb->usage[0] ? " " : "",
+                  verb->usage);
     return xi_hint(err, "xinfer %s --help tells more", verb->name);
 }
 
@@ -150,7 +152,8 @@ void xi_cli_help(const struct xi_verb *verb)
         help_overview();
         return;
     }
-    (void)printf("xinfer %s %s\n\n%s.\n", verb->name, verb->usage, verb->summary);
+    (void)printf("xinfer %s%s%s\n\n%s.\n", verb->name, verb->usage[0] ? " " : "", verb->usage,
+                 verb->summary);
     if (verb->details != NULL)
         (void)printf("%s\n", verb->details);
     for (const struct xi_option *o = verb->options; o != NULL && o->name != NULL; o++) {

@@ -96,7 +96,8 @@ const struct xi_verb xi_verb_why = {
     .summary = "why a model or a request was refused, evicted, restarted, slow",
     .details = "The number of a request stands in its answer's header Xinfer-Request and in\n"
                "every error. The newest comes first; the daemon keeps the last 4096 notes.",
-    .examples = "xinfer why night\nxinfer why 4711 --json",
+    .examples = "  xinfer why night\n"
+                "  xinfer why 4711 --json\n",
     .min_words = 1,
     .max_words = 1,
     .run = run_why};

@@ -136,6 +136,17 @@ def test_load_options_arrive(daemon, model):
     assert by_name.rc == 0 and lines(by_name.stdout)[0]["digest"] == got["digest"]
 
 
+def test_a_largest_shape_reaches_the_engine(daemon, tmp_path):
+    signature = {"inputs": [{"name": "x", "dtype": "FP32", "shape": [-1, 4]}],
+                 "outputs": [{"name": "y", "dtype": "FP32", "shape": [-1, 4]}]}
+    package = models.package(tmp_path, "sized", models.DOUBLE, model={"signature": signature})
+    wrong = daemon.cli("load", package, "--max-shape", "nosuch=1,4", "--json")
+    assert "nosuch" in problem(wrong, 1, "XI-0101")["detail"], wrong
+    wrong = daemon.cli("load", package, "--max-shape", "rubbish", "--json")
+    assert "max_shape" in problem(wrong, 1, "XI-0101")["detail"], wrong
+    assert daemon.cli("load", package, "--max-shape", "x=8,4").rc == 0
+
+
 def test_no_wait_returns_at_once(daemon, tmp_path):
     slow = models.write(tmp_path, "slow", models.DOUBLE, "load-delay-ms 800")
     started = time.monotonic()
@@ -450,7 +461,10 @@ def test_did_you_mean(args, hint):
 
 @pytest.mark.parametrize("args", [
     ["load"], ["load", "a", "b"], ["infer", "a"], ["unload"], ["--json"], ["qqqqqq"], ["-x"],
-    ["load", "a", "--instances", "two"], ["load", "a", "--name"], ["ps", "extra"],
+    ["load", "a", "--instances", "two"], ["load", "a", "--instances", "-1"],
+    ["load", "a", "--threads", "99999999999999999999"], ["infer", "a", "b", "--deadline", "-5"],
+    ["infer", "a", "b", "--deadline", "0"], ["logs", "-n", "-1"], ["top", "--count", "-1"],
+    ["load", "a", "--name"], ["ps", "extra"],
     ["ps", "--server", "ftp://x"], ["ps", "--server", "nonsense"], ["serve", "--listen", "9470"],
 ])
 def test_what_is_not_understood_is_usage(args):
@@ -550,7 +564,8 @@ def test_help_knows_every_verb():
         page = run_program("xinfer", "help", verb)
         assert page.rc == 0 and page.stdout.startswith("xinfer %s" % verb), page
         assert page.stdout == run_program("xinfer", verb, "--help").stdout
-        assert max(map(len, page.stdout.splitlines())) <= 100
+        assert max(map(len, page.stdout.splitlines())) <= 100 and page.stdout.endswith("\n")
+        assert not [one for one in page.stdout.splitlines() if one != one.rstrip()]
     assert run_program("xinfer", "--version").stdout == run_program("xinfer", "version").stdout
 
 
