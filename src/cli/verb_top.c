@@ -125,7 +125,7 @@ static void show_head(struct top *t, const json_t *doc)
 
 static void show_device(struct top *t, const json_t *d)
 {
-    char a[24], memory[48];
+    char a[24], memory[48], reserved[48];
     struct xi_str line;
 
     xi_str_init(&line, 4096);
@@ -138,7 +138,11 @@ static void show_device(struct top *t, const json_t *d)
     add_cell(&line, 9, shown(a, value(d, "clock_mhz"), "%.0f MHz"));
     used_of(memory, value(d, "memory_used"), value(d, "memory_total"));
     add_cell(&line, 22, memory);
-    add_cell(&line, 10, bytes_shown(a, value(d, "reserved")));
+    if (isnan(value(d, "memory_limit")))
+        (void)snprintf(reserved, sizeof reserved, "%s", bytes_shown(a, value(d, "reserved")));
+    else
+        used_of(reserved, value(d, "reserved"), value(d, "memory_limit"));
+    add_cell(&line, 22, reserved);
     xi_str_puts(&line, text_of(d, "name"));
     xi_screen_line(&t->screen, "%s", xi_str_text(&line));
     xi_str_fini(&line);
@@ -150,7 +154,7 @@ static void show_devices(struct top *t, const json_t *devices)
     json_t *d;
 
     xi_screen_line(&t->screen, "%s", "");
-    xi_screen_title(&t->screen, " %-10s %-5s %-18s %-6s %-7s %-9s %-22s %-10s %s", "DEVICE", "KIND",
+    xi_screen_title(&t->screen, " %-10s %-5s %-18s %-6s %-7s %-9s %-22s %-22s %s", "DEVICE", "KIND",
                     "LOAD", "TEMP", "POWER", "CLOCK", "MEMORY", "RESERVED", "NAME");
     json_array_foreach((json_t *)(uintptr_t)devices, i, d) show_device(t, d);
 }

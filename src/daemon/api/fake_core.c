@@ -6,6 +6,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "daemon/core/admission.h"
 #include "daemon/core/variants.h"
 
 static struct fake_core *self; /* tests run one at a time */
@@ -112,6 +113,13 @@ const char *xi_isolation_name(enum xi_isolation i)
 const char *xi_session_state_name(enum xi_session_state s)
 {
     return s == XI_SESSION_READY ? "READY" : "GONE";
+}
+
+int xi_sessions_budget(struct xi_sessions *m, uint32_t index, struct xi_budget_view *ret)
+{
+    (void)m;
+    *ret = (struct xi_budget_view){.name = "memory", .limit = 8 * XI_MIB, .held = 2 * XI_MIB};
+    return index == 0;
 }
 
 enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const char *name_or_id,

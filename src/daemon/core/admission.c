@@ -6,7 +6,7 @@
 
 struct budget {
     char name[64];
-    uint64_t limit, available, seen_ms;
+    uint64_t limit, total, available, seen_ms;
     uint64_t freed; /* since it was seen */
 };
 
@@ -92,13 +92,14 @@ uint32_t xi_admission_budget(struct xi_admission *a, const char *name, uint64_t 
     return i;
 }
 
-void xi_admission_seen(struct xi_admission *a, uint32_t budget, uint64_t available_bytes,
-                       uint64_t at_ms)
+void xi_admission_seen(struct xi_admission *a, uint32_t budget, uint64_t total_bytes,
+                       uint64_t available_bytes, uint64_t at_ms)
 {
     struct budget *b = &a->budgets[budget];
 
     if (at_ms != b->seen_ms)
         b->freed = 0;
+    b->total = total_bytes;
     b->available = available_bytes;
     b->seen_ms = at_ms;
 }
@@ -123,18 +124,31 @@ static uint64_t known_resident(const struct budget *b, const struct xi_holding *
     return h->measured_ms <= b->seen_ms ? h->resident_bytes : 0;
 }
 
+/* What goes with it, and what of that the machine knows. */
+static uint64_t goes(const struct xi_holding *h)
+{
+    return total(h) > h->shared_bytes ? total(h) - h->shared_bytes : 0;
+}
+
+static uint64_t known_goes(const struct budget *b, const struct xi_holding *h)
+{
+    uint64_t known = known_resident(b, h);
+
+    return known > h->shared_bytes ? known - h->shared_bytes : 0;
+}
+
 static void count(struct room *r, const struct xi_holding *h, const struct xi_holding *asking)
 {
-    if (h->leaving) {
-        r->gain += h->budget == r->budget ? known_resident(r->b, h) : 0;
-        return;
-    }
+    uint64_t stays = h->leaving ? total(h) - goes(h) : total(h);
+
     if (r->tenant != NULL && h->tenant == r->tenant)
-        r->tenant_stays += total(h);
+        r->tenant_stays += stays;
     if (h->budget != r->budget)
         return;
-    r->staying += total(h);
-    if (h != asking)
+    r->staying += stays;
+    if (h->leaving)
+        r->gain += known_goes(r->b, h);
+    else if (h != asking)
         r->unrealised += unrealised(r->b, h);
 }
 
@@ -160,23 +174,23 @@ static struct room room_of(struct xi_admission *a, const struct xi_holding *aski
 static void without(struct room *r, const struct xi_holding *victim)
 {
     if (r->tenant != NULL && victim->tenant == r->tenant)
-        r->tenant_stays -= total(victim);
+        r->tenant_stays -= goes(victim);
     if (victim->budget != r->budget)
         return;
-    r->staying -= total(victim);
+    r->staying -= goes(victim);
     r->unrealised -= unrealised(r->b, victim);
-    r->gain += known_resident(r->b, victim);
+    r->gain += known_goes(r->b, victim);
 }
 
 static void with(struct room *r, const struct xi_holding *victim)
 {
     if (r->tenant != NULL && victim->tenant == r->tenant)
-        r->tenant_stays += total(victim);
+        r->tenant_stays += goes(victim);
     if (victim->budget != r->budget)
         return;
-    r->staying += total(victim);
+    r->staying += goes(victim);
     r->unrealised += unrealised(r->b, victim);
-    r->gain -= known_resident(r->b, victim);
+    r->gain -= known_goes(r->b, victim);
 }
 
 static uint64_t left(uint64_t of, uint64_t taken)
@@ -202,6 +216,20 @@ static uint64_t machine_free(const struct room *r)
     if (r->resident || r->b->available == XI_MEMORY_UNKNOWN)
         return XI_MEMORY_UNKNOWN;
     return left(r->b->available + r->gain, r->unrealised);
+}
+
+/* What others on this machine hold, as far as it can be told from what is ours. */
+static uint64_t foreign(const struct xi_admission *a, uint32_t budget)
+{
+    const struct budget *b = &a->budgets[budget];
+    const struct xi_holding *h;
+    uint64_t ours = 0;
+
+    if (b->available == XI_MEMORY_UNKNOWN)
+        return 0;
+    for (h = a->first; h != NULL; h = h->next)
+        ours += h->budget == budget ? known_resident(b, h) : 0;
+    return left(left(b->total, b->available), ours + b->freed);
 }
 
 static int tenant_fits(const struct room *r)
@@ -346,13 +374,15 @@ static enum xi_rc refuse_device(const struct room *r, const struct xi_holding *h
                                 struct xi_err *err)
 {
     uint64_t by_limit = limit_free(r), by_machine = machine_free(r);
-    char need[24], have[24], limit[24], who[100];
+    char need[24], have[24], limit[24], theirs[24], who[100];
 
     who_holds(r, 0, who, sizeof(who));
     (void)xi_bytes_text(r->extra + total(h), need);
     if (by_machine < by_limit) {
-        (void)xi_fail(err, XI_EBUDGET, "%s needs %s of %s; other programs leave %s%s", h->name,
-                      need, r->b->name, xi_bytes_text(by_machine + total(h), have), who);
+        (void)xi_fail(
+            err, XI_EBUDGET, "%s needs %s of %s; other programs hold %s of %s and leave %s%s",
+            h->name, need, r->b->name, xi_bytes_text(foreign(r->a, r->budget), theirs),
+            xi_bytes_text(r->b->total, limit), xi_bytes_text(by_machine + total(h), have), who);
         return xi_hint(err,
                        "end other programs, or unload a model (xinfer ps, xinfer unload NAME)");
     }
@@ -589,6 +619,22 @@ void xi_admission_release(struct xi_admission *a, struct xi_holding *h, uint64_t
     h->measured_ms = 0;
 }
 
+void xi_admission_hand_over(struct xi_admission *a, struct xi_holding *from, struct xi_holding *to,
+                            uint64_t bytes)
+{
+    XI_ASSERT(from->budget == to->budget && from->held >= bytes && total(to) > 0);
+    hold(from, from->held - bytes);
+    if (to->held > 0)
+        hold(to, to->held + bytes);
+    else
+        to->promised += bytes;
+    if (from->resident_bytes > 0 && to->resident_bytes > 0) {
+        from->resident_bytes = left(from->resident_bytes, bytes);
+        to->resident_bytes += bytes;
+    }
+    link_out(a, from);
+}
+
 int xi_admission_view(struct xi_admission *a, uint32_t budget, struct xi_budget_view *ret)
 {
     struct xi_holding nobody = {0};
@@ -600,7 +646,8 @@ int xi_admission_view(struct xi_admission *a, uint32_t budget, struct xi_budget_
     r = room_of(a, &nobody, budget, 1);
     *ret = (struct xi_budget_view){.name = a->budgets[budget].name,
                                    .limit = a->budgets[budget].limit,
-                                   .available = a->budgets[budget].available};
+                                   .available = a->budgets[budget].available,
+                                   .foreign = foreign(a, budget)};
     for (h = a->first; h != NULL; h = h->next)
         ret->held += h->budget == budget ? h->held : 0;
     ret->free = limit_free(&r) < machine_free(&r) ? limit_free(&r) : machine_free(&r);

@@ -35,6 +35,7 @@ struct xi_holding {
     uint64_t last_used_ms;
     uint64_t resident_bytes; /* what it really takes, once measured; 0: not yet */
     uint64_t measured_ms;    /* when */
+    uint64_t shared_bytes;   /* of what it holds: stays with others when it goes */
     int evictable;           /* idle, not pinned, not leased, not loading */
     uint64_t in_use_ms; /* until then it counts as in use: its next request may be on its way */
 
@@ -59,10 +60,10 @@ void xi_admission_evict(struct xi_admission *a, int on); /* default: on */
 /* Finds or makes the budget of this name and sets its limit; 0: none. Past XI_BUDGETS_MAX the last
  * one is shared by what comes. */
 uint32_t xi_admission_budget(struct xi_admission *a, const char *name, uint64_t limit_bytes);
-/* What the machine itself says is free (XI_MEMORY_UNKNOWN: nothing), and when it was read: others
- * use its memory, too. */
-void xi_admission_seen(struct xi_admission *a, uint32_t budget, uint64_t available_bytes,
-                       uint64_t at_ms);
+/* What the machine itself says it has and what of it is free (XI_MEMORY_UNKNOWN: nothing), and when
+ * it was read: others use its memory, too. */
+void xi_admission_seen(struct xi_admission *a, uint32_t budget, uint64_t total_bytes,
+                       uint64_t available_bytes, uint64_t at_ms);
 
 /* h asks to hold `bytes` of a budget (what it holds already counts). XI_OK: it does. XI_EAGAIN: it
  * is promised; evict ret->all (which are marked), release each when it has gone, then call
@@ -87,12 +88,18 @@ void xi_admission_stay(struct xi_admission *a, struct xi_holding *h);
 /* Gives back all that it holds or was promised; again is fine. */
 void xi_admission_release(struct xi_admission *a, struct xi_holding *h, uint64_t now_ms);
 
+/* Moves what is held, of the same budget: a session leaves and others keep what they shared. What
+ * the tenant of `to` may hold is not asked: nothing more is taken. */
+void xi_admission_hand_over(struct xi_admission *a, struct xi_holding *from, struct xi_holding *to,
+                            uint64_t bytes);
+
 struct xi_budget_view {
     const char *name;
     uint64_t limit;     /* 0: none */
     uint64_t held;      /* by sessions */
     uint64_t free;      /* that a claim would get without evicting; XI_MEMORY_UNKNOWN: no limit */
     uint64_t available; /* as the machine says; XI_MEMORY_UNKNOWN */
+    uint64_t foreign;   /* that other programs hold, as far as can be told; 0: unknown, too */
 };
 /* 0: there is no such budget. */
 int xi_admission_view(struct xi_admission *a, uint32_t budget, struct xi_budget_view *ret);

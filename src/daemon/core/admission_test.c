@@ -217,16 +217,17 @@ static void other_programs_count(void **state)
     struct xi_holding one = idle("one", 1), two = idle("two", 2);
 
     (void)state;
-    xi_admission_seen(a, 0, 300 * XI_MIB, 10);
+    xi_admission_seen(a, 0, 1000 * XI_MIB, 300 * XI_MIB, 10);
     one.evictable = 0;
     assert_int_equal(ask(a, &one, 200, 11), XI_OK); /* not taken yet: 100 are left */
     assert_int_equal(ask(a, &two, 101, 11), XI_EBUDGET);
-    assert_string_equal(err.msg, "two needs 101.0 MiB of memory; other programs leave 100.0 MiB; "
-                                 "held by one 200.0 MiB");
+    assert_string_equal(err.msg, "two needs 101.0 MiB of memory; other programs hold 700.0 MiB of "
+                                 "1000.0 MiB and leave 100.0 MiB; held by one 200.0 MiB");
     one.resident_bytes = 150 * XI_MIB; /* taken, but after the machine was looked at */
     one.measured_ms = 12;
     assert_int_equal(ask(a, &two, 101, 12), XI_EBUDGET);
-    xi_admission_seen(a, 0, 150 * XI_MIB, 20); /* now it shows; 50 of one are still to come */
+    xi_admission_seen(a, 0, 1000 * XI_MIB, 150 * XI_MIB,
+                      20); /* now it shows; 50 of one are still to come */
     assert_int_equal(ask(a, &two, 101, 21), XI_EBUDGET);
     assert_int_equal(ask(a, &two, 100, 21), XI_OK);
     xi_admission_release(a, &two, 22);
@@ -250,7 +251,8 @@ static void room_of_the_machine_is_waited_for(void **state)
     assert_int_equal(ask(a, &one, 200, 1), XI_OK);
     one.resident_bytes = 200 * XI_MIB;
     one.measured_ms = 2;
-    xi_admission_seen(a, 0, 100 * XI_MIB, 10); /* the limit has 800 MiB, the machine 100 */
+    xi_admission_seen(a, 0, 1000 * XI_MIB, 100 * XI_MIB,
+                      10); /* the limit has 800 MiB, the machine 100 */
     assert_int_equal(ask(a, &two, 150, 11), XI_EAGAIN);
     assert_int_equal(victims.n, 1);
     assert_int_equal(xi_admission_ready(a, &two), XI_EAGAIN);

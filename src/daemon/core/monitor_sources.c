@@ -148,6 +148,20 @@ double xi_sense_share(const struct xi_sense *in, double counter, double *inout_l
     return share <= 1 ? share : share <= 1.1 ? 1 : XI_UNKNOWN;
 }
 
+const struct xi_monitored *xi_resources_find(const struct xi_resources *r, uint32_t kind,
+                                             const char *id)
+{
+    uint32_t i;
+
+    for (i = 0; i < r->n_devices; i++) {
+        const struct xi_monitored *d = &r->devices[i];
+
+        if (d->kind == kind && xi_device_index(d->id) == xi_device_index(id))
+            return d;
+    }
+    return NULL;
+}
+
 unsigned xi_device_index(const char *id)
 {
     const char *dot = strpbrk(id, ".:");

@@ -66,6 +66,9 @@ typedef void (*xi_heat_cb)(void *ctx, const struct xi_monitored *device, int hot
 void xi_monitor_on_tick(struct xi_monitor *m, void (*tick)(void *ctx), xi_heat_cb heat, void *ctx);
 /* "GPU.1", "gpu:1": the second of its kind; an id without a number is the first. */
 unsigned xi_device_index(const char *id);
+/* The sensor of an engine's device; NULL: there is none. */
+const struct xi_monitored *xi_resources_find(const struct xi_resources *r, uint32_t kind,
+                                             const char *id);
 /* Never NULL; all unknown until the first reading is there (sampled_at_ms 0). While somebody looks
  * each second brings a reading, else each fifth does. */
 const struct xi_resources *xi_monitor_latest(struct xi_monitor *m);

@@ -96,6 +96,7 @@ void xi_group_part(struct xi_entry *e)
     if (g == NULL)
         return;
     XI_ASSERT(!e->inside);
+    xi_memory_leave_context(e);
     if (e->mate_prev != NULL)
         e->mate_prev->mate_next = e->mate_next;
     else

@@ -41,6 +41,7 @@ struct xi_group {
     struct xi_entry *fresh_lanes[XI_HOST_LANES_MAX];
     uint64_t fresh_until_ms, fresh_bytes;
     char renew_why[160];
+    struct xi_holding second; /* room for both at once (session_memory.c) */
     int in_place;             /* a fresh one beside it could not be had */
     uint32_t served, sampled; /* completions; at the last look at its memory */
 };

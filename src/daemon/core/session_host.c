@@ -282,6 +282,9 @@ void xi_entry_load_failed(struct xi_entry *e, const struct xi_err *err)
     if (e->fsm.phase != XI_PHASE_LOADING)
         return;
     e->s.why = *err;
+    if (err->rc == XI_ENOMEM)
+        xi_memory_ran_out(e, &e->s.why);
+    err = &e->s.why;
     if (more) {
         note_skipped(e);
     } else {

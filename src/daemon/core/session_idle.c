@@ -2,17 +2,30 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/core/sequences.h"
 #include "daemon/core/session_private.h"
 
 #define CLOCK_MS 250u
+
+/* A sequence goes on from what its model keeps: it ends with its client or by its idle time. */
+int xi_entry_unused(const struct xi_entry *e)
+{
+    const struct xi_session *s = &e->s;
+    struct xi_sequences_stats sequences;
+
+    if (s->state != XI_SESSION_READY || s->users > 0 || s->leases > 0 || e->swap != NULL ||
+        xi_pool_busy(s))
+        return 0;
+    xi_sequences_stats(s, &sequences);
+    return sequences.open == 0;
+}
 
 int xi_sessions_idle(struct xi_sessions *m, struct xi_session *s, const char *why)
 {
     struct xi_entry *e = xi_entry_of(s);
 
     XI_ASSERT(e->m == m);
-    if (s->state != XI_SESSION_READY || s->users > 0 || s->leases > 0 || e->swap != NULL ||
-        xi_pool_busy(s))
+    if (!xi_entry_unused(e))
         return 0;
     xi_log(XI_INFO, "session.idle", "id=%s name=%s bytes=%llu why=%s", s->id, s->name,
            (unsigned long long)s->memory_bytes, why);

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/core/resource_monitor.h"
+#include "daemon/core/session_group.h"
 #include "daemon/core/session_plan.h"
 #include "daemon/core/session_private.h"
 #include "daemon/core/why.h"
@@ -77,47 +78,106 @@ static const struct xi_engine_device *device_of(const struct xi_sessions *m,
 }
 
 /* The machine's memory for everything that computes on its processor. */
-static uint32_t budget_of(struct xi_sessions *m, const struct xi_variant_choice *c)
+static uint32_t budget_of(struct xi_sessions *m, const struct xi_engine_device *d)
 {
-    const struct xi_engine_device *d = device_of(m, c);
+    const struct xi_resources *r =
+        m->config.monitor != NULL ? xi_monitor_latest(m->config.monitor) : NULL;
+    const struct xi_monitored *sensor = NULL;
+    uint64_t total = d->memory_total_bytes;
 
     if (d->kind == XI_DEV_CPU)
         return 0;
-    return xi_admission_budget(m->admission, d->id, d->memory_total_bytes);
+    if (r != NULL)
+        sensor = xi_resources_find(r, d->kind, d->id);
+    if (total == 0 && sensor != NULL && sensor->memory_total_bytes > 0)
+        total = (uint64_t)sensor->memory_total_bytes;
+    return xi_admission_budget(m->admission, d->id, total);
+}
+
+static void see(struct xi_sessions *m, uint32_t budget, double total, double available,
+                uint64_t at_ms)
+{
+    if (total > 0 && available >= 0)
+        xi_admission_seen(m->admission, budget, (uint64_t)total, (uint64_t)available, at_ms);
+    else
+        xi_admission_seen(m->admission, budget, 0, XI_MEMORY_UNKNOWN, at_ms);
+}
+
+static void look_at_device(struct xi_sessions *m, const struct xi_resources *r,
+                           const struct xi_engine_device *d)
+{
+    const struct xi_monitored *sensor = xi_resources_find(r, d->kind, d->id);
+    uint32_t budget = budget_of(m, d);
+    double available = -1;
+
+    if (sensor != NULL && sensor->memory_used_bytes >= 0)
+        available = sensor->memory_total_bytes - sensor->memory_used_bytes;
+    if (budget != 0)
+        see(m, budget, sensor != NULL ? sensor->memory_total_bytes : 0, available,
+            r->sampled_at_ms);
 }
 
 static void look_at_machine(struct xi_sessions *m)
 {
     const struct xi_resources *r =
         m->config.monitor != NULL ? xi_monitor_latest(m->config.monitor) : NULL;
+    uint32_t e, i;
 
-    if (r != NULL && r->sampled_at_ms > 0 && r->memory_available_bytes >= 0)
-        xi_admission_seen(m->admission, 0, (uint64_t)r->memory_available_bytes, r->sampled_at_ms);
+    if (r == NULL || r->sampled_at_ms == 0)
+        return;
+    see(m, 0, r->memory_total_bytes, r->memory_available_bytes, r->sampled_at_ms);
+    for (e = 0; e < m->n_engines; e++) {
+        const struct xi_engine_probe *probe = &m->engines[e].probe;
+
+        for (i = 0; i < probe->n_devices; i++)
+            look_at_device(m, r, &probe->devices[i]);
+    }
+}
+
+/* ---- what a shared host has once ---- */
+
+static struct xi_entry *mate_that_holds(const struct xi_entry *e)
+{
+    struct xi_entry *mate, *found = NULL;
+
+    if (e->s.group == NULL)
+        return NULL;
+    for (mate = e->s.group->first; mate != NULL; mate = mate->mate_next) {
+        const struct xi_holding *h = &mate->memory.holding;
+
+        if (mate != e && h->held + h->promised > 0 && (found == NULL || !h->leaving))
+            found = mate;
+    }
+    return found;
 }
 
 /* A session in a host that is there already costs no context of its own. */
 static uint64_t context_saved(const struct xi_entry *e)
 {
-    const struct xi_entry *mate;
+    const struct xi_entry *mate = mate_that_holds(e);
 
-    if (e->s.group == NULL)
+    if (mate == NULL || e->memory.context_bytes > 0)
         return 0;
-    for (mate = e->m->first; mate != NULL; mate = mate->next) {
-        if (mate != e && mate->s.group == e->s.group && mate->memory.holding.held > 0)
-            return device_of(e->m, &e->choices[e->at])->context_bytes;
-    }
-    return 0;
+    return device_of(e->m, &e->choices[e->at])->context_bytes;
+}
+
+void xi_memory_leave_context(struct xi_entry *e)
+{
+    struct xi_entry *mate = mate_that_holds(e);
+    uint64_t bytes = e->memory.context_bytes;
+
+    e->memory.context_bytes = 0;
+    e->memory.holding.shared_bytes = 0;
+    if (bytes == 0 || mate == NULL || mate->memory.context_bytes > 0 ||
+        e->memory.holding.held < bytes || e->memory.holding.budget != mate->memory.holding.budget)
+        return;
+    xi_admission_hand_over(e->m->admission, &e->memory.holding, &mate->memory.holding, bytes);
+    mate->memory.context_bytes = bytes;
+    mate->s.reserved_bytes = mate->memory.holding.held + mate->memory.holding.promised;
+    e->s.reserved_bytes = e->memory.holding.held + e->memory.holding.promised;
 }
 
 /* ---- who may go ---- */
-
-static int may_be_evicted(const struct xi_entry *e)
-{
-    const struct xi_session *s = &e->s;
-
-    return s->state == XI_SESSION_READY && !s->options.pinned && s->users == 0 && s->leases == 0 &&
-           e->swap == NULL && !xi_pool_busy(s);
-}
 
 static void look_at_sessions(struct xi_sessions *m)
 {
@@ -126,7 +186,8 @@ static void look_at_sessions(struct xi_sessions *m)
     for (e = m->first; e != NULL; e = e->next) {
         e->memory.holding.name = e->s.name;
         e->memory.holding.tenant = e->s.owner;
-        e->memory.holding.evictable = may_be_evicted(e);
+        e->memory.holding.evictable = !e->s.options.pinned && xi_entry_unused(e);
+        e->memory.holding.shared_bytes = mate_that_holds(e) != NULL ? e->memory.context_bytes : 0;
         e->memory.holding.last_used_ms = e->s.last_used_ms;
         /* Only a request can have another one behind it. */
         e->memory.holding.in_use_ms =
@@ -179,7 +240,7 @@ static enum xi_rc ask(struct xi_entry *e, uint64_t bytes, struct xi_err *err)
 {
     struct xi_sessions *m = e->m;
     struct xi_holding *h = &e->memory.holding;
-    uint32_t budget = budget_of(m, &e->choices[e->memory.choice]);
+    uint32_t budget = budget_of(m, device_of(m, &e->choices[e->memory.choice]));
     struct xi_victims victims;
     uint64_t retry_ms = 0;
     enum xi_rc rc;
@@ -289,9 +350,18 @@ static void give_back(struct xi_entry *e)
     leave_line(e);
     if (h->held == 0 && h->promised == 0)
         return;
+    xi_memory_leave_context(e);
     xi_admission_release(e->m->admission, h, xi_now_ms());
     e->s.reserved_bytes = 0;
     serve_line(e->m);
+}
+
+/* What other programs hold of its device. */
+static uint64_t foreign(const struct xi_entry *e)
+{
+    struct xi_budget_view view;
+
+    return xi_admission_view(e->m->admission, e->memory.holding.budget, &view) ? view.foreign : 0;
 }
 
 void xi_memory_claim(struct xi_entry *e, void (*then)(struct xi_entry *e, const struct xi_err *err))
@@ -307,11 +377,14 @@ void xi_memory_claim(struct xi_entry *e, void (*then)(struct xi_entry *e, const 
     mine->choice = e->at;
     mine->need = need_of(e->m, e->s.digest, e->s.record, &e->s.options, &e->choices[e->at]);
     saved = context_saved(e);
+    if (mine->holding.held == 0)
+        mine->context_bytes = saved > 0 ? 0 : device_of(e->m, &e->choices[e->at])->context_bytes;
     bytes = mine->need.bytes > saved ? mine->need.bytes - saved : 1;
     if (bytes < mine->holding.held)
         bytes = mine->holding.held; /* a restart: it may need again what it had */
     mine->then = then;
     rc = ask(e, bytes, &err);
+    mine->foreign_bytes = foreign(e);
     if (rc == XI_EAGAIN) {
         wait_in_line(e);
         serve_line(e->m);
@@ -329,6 +402,27 @@ void xi_memory_claim(struct xi_entry *e, void (*then)(struct xi_entry *e, const 
 }
 
 /* ---- after the load ---- */
+
+void xi_memory_ran_out(struct xi_entry *e, struct xi_err *inout)
+{
+    struct xi_budget_view view;
+    char need[24], more[24], all[24];
+    struct xi_err why;
+
+    look_at_machine(e->m);
+    if (!xi_admission_view(e->m->admission, e->memory.holding.budget, &view) ||
+        view.foreign <= e->memory.foreign_bytes)
+        return;
+    (void)xi_fail(&why, XI_EBUDGET,
+                  "%s needs %s of %s and was let in; while it loaded other programs took %s more, "
+                  "%s in all: %.200s",
+                  e->s.name, xi_bytes_text(e->memory.holding.held, need), view.name,
+                  xi_bytes_text(view.foreign - e->memory.foreign_bytes, more),
+                  xi_bytes_text(view.foreign, all), inout->msg);
+    (void)xi_hint(&why, "end other programs, or load it again once they have ended");
+    *inout = why;
+    refused(e, inout);
+}
 
 enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err)
 {
@@ -384,6 +478,40 @@ void xi_memory_settle(struct xi_entry *e)
         give_back(e);
 }
 
+/* ---- a fresh host beside the old one ---- */
+
+int xi_memory_second(struct xi_group *g)
+{
+    struct xi_admission *a = g->m->admission;
+    const struct xi_entry *e, *first = NULL;
+    struct xi_victims victims;
+    uint64_t bytes = 0, retry_ms, now = xi_now_ms();
+    struct xi_err err;
+    uint32_t budget;
+
+    for (e = g->first; e != NULL; e = e->mate_next) {
+        if (!e->inside)
+            continue;
+        first = first == NULL ? e : first;
+        bytes += e->memory.holding.held;
+    }
+    if (first == NULL || bytes == 0)
+        return 1;
+    look_at_machine(g->m);
+    look_at_sessions(g->m);
+    g->second.name = "a fresh host";
+    budget = budget_of(g->m, device_of(g->m, &first->choices[first->memory.choice]));
+    if (xi_admission_would(a, &g->second, budget, bytes, now, &victims, &err) != XI_OK)
+        return 0; /* nobody is sent away for it */
+    return xi_admission_ask(a, &g->second, budget, bytes, now, &victims, &retry_ms, &err) == XI_OK;
+}
+
+void xi_memory_second_gone(struct xi_group *g)
+{
+    xi_admission_release(g->m->admission, &g->second, xi_now_ms());
+    serve_line(g->m);
+}
+
 uint64_t xi_memory_host_limit(const struct xi_entry *e)
 {
     uint64_t most = e->m->config.host_data_limit_bytes, mine;
@@ -424,7 +552,7 @@ int xi_memory_plan(struct xi_sessions *m, const char *digest,
 {
     struct xi_memory_need need = need_of(m, digest, record, options, choice);
     struct xi_holding asks = {.name = options->name};
-    uint32_t budget = budget_of(m, choice);
+    uint32_t budget = budget_of(m, device_of(m, choice));
     struct xi_budget_view view;
     struct xi_victims victims;
     enum xi_rc rc;

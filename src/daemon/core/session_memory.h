@@ -13,6 +13,7 @@
 #include "daemon/core/variants.h"
 
 struct xi_entry;
+struct xi_group;
 
 #define XI_THRASH_GUARD_MS  60000u
 #define XI_IN_USE_MS        250u /* after a request the next one may be on its way */
@@ -33,6 +34,8 @@ struct xi_session_memory {
     uint64_t refused_ms; /* was noted last; 0: not since it was loaded */
     uint64_t loaded_ms;  /* last_used_ms as it was then */
     struct xi_memory_need need;
+    uint64_t context_bytes; /* of what it holds: its host's, which has it once for all */
+    uint64_t foreign_bytes; /* that other programs held of the device when it was let in */
     void (*then)(struct xi_entry *e, const struct xi_err *err); /* NULL: nobody waits */
     int waiting;                                                /* for victims to leave */
     struct xi_entry *next;
@@ -46,6 +49,15 @@ void xi_memory_claim(struct xi_entry *e,
 /* It was loaded and says what it took (memory_bytes, peak_bytes): remembered, and the reservation
  * set right. EBUDGET: it does not fit after all, nothing can make room; its host has to end. */
 enum xi_rc xi_memory_measured(struct xi_entry *e, struct xi_err *err) XI_MUST_CHECK;
+/* Its load found no memory (ENOMEM) although it was let in: says so, with figures, when other
+ * programs took it meanwhile (EBUDGET); else leaves the error as it is. */
+void xi_memory_ran_out(struct xi_entry *e, struct xi_err *inout);
+/* It leaves its group: who stays in the host holds from now on what the host has once. */
+void xi_memory_leave_context(struct xi_entry *e);
+/* Room for a second copy of all that is in the group's host, while it takes over; nobody is
+ * evicted for it. 0: there is none. Given back when one of the two has gone; again is fine. */
+int xi_memory_second(struct xi_group *g);
+void xi_memory_second_gone(struct xi_group *g);
 /* After each step of its rules: gives back what it no longer needs. */
 void xi_memory_settle(struct xi_entry *e);
 /* Of a dry run: the figures, who would leave, and the verdict. 1: it would be let in. A context

@@ -12,6 +12,8 @@
 #include "base/clock.h"
 #include "daemon/core/admission.h"
 #include "daemon/core/core_fixture.h"
+#include "daemon/core/sequences.h"
+#include "daemon/core/session_group.h"
 #include "daemon/core/session_private.h"
 #include "daemon/core/tenants.h"
 #include "daemon/core/why.h"
@@ -380,9 +382,159 @@ static void a_tenant_has_a_quota(void **state)
     unmake(f);
 }
 
+/* Two steps of a conversation may lie far apart: what the model keeps of it is not thrown away. */
+static void a_live_sequence_keeps_its_session(void **state)
+{
+    struct fixture *f = make(300);
+    struct xi_load_options o = fixture_options("b", 1);
+    struct xi_sequence_ask ask;
+    struct xi_sequences_stats stats;
+    struct told t = {0};
+    struct xi_session *a = loaded(f, "a", 200);
+    struct asked asked;
+    struct xi_err err;
+
+    (void)state;
+    fixture_ask(f, &asked, a, 16, 1);
+    assert_int_equal(xi_sequence_parse("talk;start", &ask, &err), XI_OK);
+    assert_int_equal(xi_sequence_join(NULL, &asked.r, &ask, &err), XI_OK);
+    fixture_submit(f, &asked);
+    fake_done(fake.hosts[0], 0, XI_OK);
+    assert_true(asked.answers == 1 && asked.rc == XI_OK);
+    xi_sequences_stats(a, &stats);
+    assert_int_equal(stats.open, 1);
+    a->last_used_ms = 0; /* long ago */
+    (void)load(f, "b", 200, &o, &t);
+    assert_true(t.times == 1 && t.rc == XI_EBUDGET && a->state == XI_SESSION_READY);
+    assert_int_equal(xi_sessions_idle(f->sessions, a, "nobody asked"), 0); /* nor by keep_alive */
+    xi_sequences_expire(a, UINT64_MAX);
+    (void)load(f, "b", 200, &o, &t);
+    assert_int_equal(a->state, XI_SESSION_IDLE);
+    end(fake.hosts[0]);
+    fake_loaded(fake_last(), 1000);
+    assert_true(t.times == 2 && t.rc == XI_OK);
+    unmake(f);
+}
+
+static struct xi_session *shared(struct fixture *f, const char *name, uint64_t mib,
+                                 uint64_t host_mib)
+{
+    struct xi_load_options o = fixture_options(name, 1);
+    struct told t = {0};
+    struct xi_session *s;
+
+    fake.peak_bytes = 0;
+    o.isolation = XI_ISOLATE_TENANT;
+    s = load(f, name, mib, &o, &t);
+    fake.memory_bytes = host_mib * XI_MIB;
+    fake_loaded_session(s->host, s->number, 1000);
+    assert_int_equal(s->state, XI_SESSION_READY);
+    fake.peak_bytes = 0;
+    return s;
+}
+
+/* The context (10 MiB) is the host's: whoever is evicted, it stays until the host ends. */
+static void a_context_is_counted_once(void **state)
+{
+    struct fixture *f = make(300);
+    struct xi_load_options o = fixture_options("d", 1);
+    struct xi_session *a = shared(f, "a", 110, 110), *b = shared(f, "b", 90, 190);
+    struct xi_host *host = a->host;
+    struct told t = {0};
+
+    (void)state;
+    assert_ptr_equal(b->host, host);
+    assert_int_equal(a->reserved_bytes, 110 * XI_MIB);
+    assert_int_equal(b->reserved_bytes, 80 * XI_MIB);
+    used_at(a, 1);
+    used_at(b, 2);
+    b->options.pinned = 1;
+    o.isolation = XI_ISOLATE_SESSION;
+    (void)load(f, "d", 211, &o, &t); /* 210 are free once a has left: not its context */
+    assert_int_equal(t.rc, XI_EBUDGET);
+    assert_string_equal(t.err.msg, "d needs 211.0 MiB of memory; 110.0 MiB of 300.0 MiB are free; "
+                                   "held by a 110.0 MiB, b 80.0 MiB");
+    assert_int_equal(a->state, XI_SESSION_READY);
+    o = fixture_options("e", 1);
+    o.isolation = XI_ISOLATE_SESSION;
+    (void)load(f, "e", 210, &o, &t);
+    assert_int_equal(a->state, XI_SESSION_IDLE);
+    fake_unloaded(host, a->number, 90 * XI_MIB);
+    assert_int_equal(b->reserved_bytes, 90 * XI_MIB); /* it has it now */
+    assert_int_equal(budget(f).held, 300 * XI_MIB);
+    fake.memory_bytes = 210 * XI_MIB;
+    fake_loaded(fake_last(), 1000);
+    assert_true(t.times == 2 && t.rc == XI_OK);
+    unmake(f);
+}
+
+/* While the fresh host loads, nobody else gets its room; without room it is done in place. */
+static void a_fresh_host_has_its_room(void **state)
+{
+    struct fixture *f = make(300);
+    struct xi_load_options o = fixture_options("d", 1);
+    struct xi_session *a = shared(f, "a", 110, 110);
+    struct xi_host *old = a->host;
+    struct told t = {0};
+
+    (void)state;
+    a->options.pinned = 1;
+    xi_group_renew(a->group, 400 * XI_MIB, 200 * XI_MIB);
+    assert_int_equal(fake.n_hosts, 2);
+    assert_int_equal(budget(f).held, 220 * XI_MIB);
+    (void)load(f, "d", 100, &o, &t);
+    assert_int_equal(t.rc, XI_EBUDGET);
+    assert_non_null(strstr(t.err.msg, "a fresh host 110.0 MiB"));
+    fake_loaded_session(fake.hosts[1], a->number, 1000);
+    assert_true(a->host == fake.hosts[1] && old->stopped);
+    assert_int_equal(budget(f).held, 220 * XI_MIB); /* the old one is still there */
+    fake_exit(old, "");
+    assert_int_equal(budget(f).held, 110 * XI_MIB);
+    xi_sessions_set_memory(f->sessions, 200 * XI_MIB, 1);
+    xi_group_renew(a->group, 400 * XI_MIB, 200 * XI_MIB);
+    assert_int_equal(fake.n_hosts, 2); /* in place: this one ends first */
+    assert_true(fake.hosts[1]->stopped);
+    assert_int_equal(budget(f).held, 110 * XI_MIB);
+    fake_exit(fake.hosts[1], "");
+    assert_int_equal(fake.n_hosts, 3);
+    fake_loaded_session(fake.hosts[2], a->number, 1000);
+    assert_int_equal(a->state, XI_SESSION_READY);
+    unmake(f);
+}
+
+/* Let in, and then somebody else was faster: said with figures; a plain lack stays what it is. */
+static void others_take_it_meanwhile(void **state)
+{
+    struct fixture *f = make(0);
+    struct xi_load_options o = fixture_options("a", 1);
+    struct told t = {0};
+    int theirs;
+
+    (void)state;
+    for (theirs = 0; theirs < 2; theirs++) {
+        xi_admission_seen(f->sessions->admission, 0, 1000 * XI_MIB, 600 * XI_MIB, 10);
+        (void)load(f, "a", 200, &o, &t);
+        assert_int_equal(t.times, theirs);
+        if (theirs)
+            xi_admission_seen(f->sessions->admission, 0, 1000 * XI_MIB, 100 * XI_MIB, 20);
+        fake_failed(fake_last(), XI_ENOMEM, "no 190 MiB in one piece");
+        end(fake_last());
+        assert_true(t.times == theirs + 1 && t.rc == (theirs ? XI_EBUDGET : XI_ENOMEM));
+    }
+    assert_string_equal(t.err.msg,
+                        "a needs 200.0 MiB of memory and was let in; while it loaded other "
+                        "programs took 500.0 MiB more, 900.0 MiB in all: no 190 MiB in one piece");
+    assert_int_equal(xi_why_find(journal, NULL, "a", NULL)->rc, XI_EBUDGET);
+    unmake(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_live_sequence_keeps_its_session),
+        cmocka_unit_test(a_context_is_counted_once),
+        cmocka_unit_test(a_fresh_host_has_its_room),
+        cmocka_unit_test(others_take_it_meanwhile),
         cmocka_unit_test(what_does_not_fit_is_refused_with_figures),
         cmocka_unit_test(the_longest_idle_leaves_and_comes_back),
         cmocka_unit_test(who_is_in_use_or_pinned_stays),

@@ -158,7 +158,8 @@ struct xi_shadow *xi_shadow_new(struct xi_swap *swap); /* NULL: memory is out */
 void xi_shadow_put(struct xi_shadow *shadow);          /* NULL is fine; copies still end */
 
 /* ---- idling (session_idle.c) ---- */
-void xi_clock_need(struct xi_sessions *m); /* a session or a lease that needs it has come */
+int xi_entry_unused(const struct xi_entry *e); /* nobody would miss its host just now */
+void xi_clock_need(struct xi_sessions *m);     /* a session or a lease that needs it has come */
 void xi_leases_move(struct xi_sessions *m, struct xi_session *from, struct xi_session *to);
 
 /* ---- load ---- */

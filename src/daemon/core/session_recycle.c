@@ -6,7 +6,6 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/platform/process.h"
-#include "daemon/core/admission.h"
 #include "daemon/core/session_group.h"
 #include "daemon/core/why.h"
 #include "daemon/loop/workers.h"
@@ -200,14 +199,9 @@ void xi_group_keep(struct xi_group *g)
 /* ---- the fresh host ---- */
 
 /* A machine without room for both at once does it one after the other. */
-static int room_for_two(const struct xi_group *g, uint64_t bytes)
+static int room_for_two(struct xi_group *g)
 {
-    struct xi_budget_view view;
-
-    if (g->kind == XI_ISOLATE_DEVICE || g->in_place)
-        return 0;
-    return !xi_admission_view(g->m->admission, 0, &view) || view.free == XI_MEMORY_UNKNOWN ||
-           view.free >= bytes;
+    return g->kind != XI_ISOLATE_DEVICE && !g->in_place && xi_memory_second(g);
 }
 
 static int load_all(struct xi_group *g)
@@ -248,7 +242,7 @@ void xi_group_renew(struct xi_group *g, uint64_t bytes, uint64_t limit)
     (void)snprintf(g->renew_why, sizeof(g->renew_why),
                    "it held %llu MiB, its sessions may take %llu MiB",
                    (unsigned long long)(bytes / XI_MIB), (unsigned long long)(limit / XI_MIB));
-    if (!room_for_two(g, g->memory_bytes)) {
+    if (!room_for_two(g)) {
         g->in_place = 0;
         hold_all(g, XI_RENEWAL_RESTART);
         return;
@@ -256,6 +250,7 @@ void xi_group_renew(struct xi_group *g, uint64_t bytes, uint64_t limit)
     if (xi_group_start(g, first_inside(g), &g->fresh, &err) != XI_OK) {
         g->fresh = NULL;
         g->in_place = 1; /* at the next look */
+        xi_memory_second_gone(g);
         return;
     }
     g->renewal = XI_RENEWAL_LOADS;
@@ -328,6 +323,7 @@ int xi_fresh_exited(struct xi_group *g, struct xi_host *host, const struct xi_ho
         }
     }
     xi_host_free(host);
+    xi_memory_second_gone(g);
     g->held--;
     xi_group_free_when_empty(g);
     return 1;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "daemon/api/connection.h"
 #include "daemon/api/describe.h"
+#include "daemon/core/admission.h"
 #include "daemon/core/variants.h"
 
 enum { INTERVAL_MIN_MS = 250, INTERVAL_MAX_MS = 60000, INTERVAL_MS = 1000, JOINED_MAX = 48 };
@@ -60,19 +61,11 @@ static void whole(struct xi_str *s, const char *key, uint64_t v)
 
 /* ---- devices ---- */
 
-/* "GPU.1" is the second of its kind; an id without a number is the first. */
-static unsigned index_of(const char *id)
-{
-    const char *dot = strpbrk(id, ".:");
-
-    return dot != NULL ? (unsigned)strtoul(dot + 1, NULL, 10) : 0;
-}
-
 static struct joined *find_sensor(struct telemetry *t, const struct xi_engine_device *d)
 {
     for (uint32_t i = 0; i < t->n_joined; i++) {
         const struct xi_monitored *m = t->joined[i].sensor;
-        if (m != NULL && m->kind == d->kind && index_of(m->id) == index_of(d->id))
+        if (m != NULL && m->kind == d->kind && xi_device_index(m->id) == xi_device_index(d->id))
             return &t->joined[i];
     }
     return NULL;
@@ -105,7 +98,8 @@ static void count_on_device(struct telemetry *t, const struct xi_session *s)
         struct joined *j = &t->joined[i];
         uint32_t kind = j->sensor ? j->sensor->kind : j->device->kind;
         const char *id = j->sensor ? j->sensor->id : j->device->id;
-        if (s->device[0] != '\0' && kind == s->device_kind && index_of(id) == index_of(s->device))
+        if (s->device[0] != '\0' && kind == s->device_kind &&
+            xi_device_index(id) == xi_device_index(s->device))
             best = j;
     }
     if (best != NULL) {
@@ -114,7 +108,33 @@ static void count_on_device(struct telemetry *t, const struct xi_session *s)
     }
 }
 
-static void add_device(struct xi_str *s, const struct joined *j)
+/* What the ledger knows of its memory; the first budget is the machine's. 0: nothing. */
+static int find_budget(const struct telemetry *t, const struct joined *j,
+                       struct xi_budget_view *ret)
+{
+    struct xi_sessions *sessions = t->doc.server->service->sessions;
+    uint32_t i;
+
+    if ((j->sensor ? j->sensor->kind : j->device->kind) == XI_DEV_CPU)
+        return xi_sessions_budget(sessions, 0, ret);
+    for (i = 1; j->device != NULL && xi_sessions_budget(sessions, i, ret); i++)
+        if (strcmp(ret->name, j->device->id) == 0)
+            return 1;
+    return 0;
+}
+
+/* A tenant sees of what is reserved its own. */
+static void add_budget(struct telemetry *t, const struct joined *j)
+{
+    struct xi_str *s = &t->doc.text;
+    struct xi_budget_view view = {0};
+    int known = find_budget(t, j, &view);
+
+    number(s, "memory_limit", known && view.limit > 0 ? (double)view.limit : XI_UNKNOWN);
+    whole(s, "reserved", known && t->all ? view.held : j->reserved);
+}
+
+static void add_device(struct telemetry *t, const struct joined *j)
 {
     static const struct xi_monitored nothing = {.load = XI_UNKNOWN,
                                                 .celsius = XI_UNKNOWN,
@@ -124,6 +144,7 @@ static void add_device(struct xi_str *s, const struct joined *j)
                                                 .memory_total_bytes = XI_UNKNOWN,
                                                 .memory_used_bytes = XI_UNKNOWN};
     const struct xi_monitored *m = j->sensor ? j->sensor : &nothing;
+    struct xi_str *s = &t->doc.text;
     double total = m->memory_total_bytes;
 
     if (total == XI_UNKNOWN && j->device != NULL && j->device->memory_total_bytes > 0)
@@ -146,7 +167,7 @@ static void add_device(struct xi_str *s, const struct joined *j)
     number(s, "memory_total", total);
     number(s, "memory_used", m->memory_used_bytes);
     text(s, "throttled", m->throttled);
-    whole(s, "reserved", j->reserved);
+    add_budget(t, j);
     whole(s, "sessions", j->sessions);
     xi_str_puts(s, "}");
 }
@@ -158,7 +179,7 @@ static void add_devices(struct telemetry *t)
     xi_str_puts(s, "],\"devices\":[");
     for (uint32_t i = 0; i < t->n_joined; i++) {
         xi_str_puts(s, i ? "," : "");
-        add_device(s, &t->joined[i]);
+        add_device(t, &t->joined[i]);
     }
     xi_str_puts(s, "]");
 }
