@@ -34,7 +34,7 @@ static int duplicate_all(const struct xi_spawn *s, struct child_fds *ret)
 {
     int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC), failed = null_fd < 0;
     const int std[3] = {s->in_fd, s->out_fd, s->err_fd};
-    int base = 3 + (int)s->n_fds + 64;
+    int base = 3 + (int)s->n_fds;
 
     *ret = (struct child_fds){.std = {-1, -1, -1}};
     for (int i = 0; i < 3; i++) {
@@ -90,6 +90,8 @@ enum xi_rc xi_process_spawn(const struct xi_spawn *spawn, pid_t *ret_pid, int *r
     XI_ASSERT(spawn->n_fds <= XI_SPAWN_FDS_MAX);
     int failed = duplicate_all(spawn, &fds) != 0 ? errno : start_child(spawn, &fds, &pid);
     close_duplicates(&fds);
+    if (pid < 0 && failed == EINVAL) /* F_DUPFD: the limit lies below the numbers we ask for */
+        failed = EMFILE;
     if (failed) {
         const char *slash = strrchr(spawn->argv[0], '/');
         enum xi_rc rc = failed == ENOENT || failed == EACCES ? XI_EHOST : xi_rc_errno(failed);
