@@ -276,6 +276,32 @@ static void who_leaves_between_stages_is_forgotten(void **state)
     room_free(&r);
 }
 
+/* Alone it was dispatched at once, so nothing waited with a deadline until its PRE was answered. */
+static void a_deadline_holds_between_stages(void **state)
+{
+    struct room r = room_new(1, 100);
+    struct xi_session *s;
+    struct asked block, a;
+    uint64_t until = xi_now_ms() + 5000;
+
+    (void)state;
+    room_on_accelerator(&r);
+    s = room_load(&r, "one", "default", 1, 4);
+    room_ask_file(&r, &block, s, 0);
+    fixture_submit(r.f, &block);
+    fake_done(fake_last(), 1, XI_OK); /* PRE; it runs now, and its lane is taken */
+    room_ask_file(&r, &a, s, 1);
+    a.r.deadline_ns = xi_now_ns() + 100 * MS;
+    fixture_submit(r.f, &a);
+    fake_done(fake_last(), 1, XI_OK);
+    while (a.answers == 0 && xi_now_ms() < until)
+        fixture_turn(r.f);
+    assert_true(a.answers == 1 && a.rc == XI_ETIMEOUT);
+    room_answer_all(fake_last());
+    assert_int_equal(block.rc, XI_OK);
+    room_free(&r);
+}
+
 static void an_error_ends_a_request_at_any_stage(void **state)
 {
     unsigned stage, k;
@@ -448,6 +474,7 @@ int main(void)
         cmocka_unit_test(poison_in_a_batch_of_eight_hurts_itself_alone),
         cmocka_unit_test(files_go_through_three_stages),
         cmocka_unit_test(who_leaves_between_stages_is_forgotten),
+        cmocka_unit_test(a_deadline_holds_between_stages),
         cmocka_unit_test(an_error_ends_a_request_at_any_stage),
         cmocka_unit_test(a_crash_at_any_stage_begins_anew_alone),
         cmocka_unit_test(random_lives_answer_everybody_once),

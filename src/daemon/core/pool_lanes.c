@@ -342,6 +342,7 @@ static void carry_on(struct xi_queue *q, int was_alone)
     else
         xi_queue_update(q);
     xi_pool_dispatch(q->pool);
+    xi_pool_arm_deadline(q->pool); /* of what waits for its next stage */
 }
 
 void xi_pool_completed(struct xi_session *s, uint32_t index, struct xi_reply *reply)
