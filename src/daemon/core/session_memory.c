@@ -371,6 +371,7 @@ void xi_memory_claim(struct xi_entry *e, void (*then)(struct xi_entry *e, const 
     struct xi_err err;
     enum xi_rc rc;
 
+    leave_line(e); /* it crashed while it waited with what it had taken already */
     /* Another variant, perhaps another device; or it was on its way out when a request came. */
     if (mine->choice != e->at || mine->holding.leaving)
         give_back(e);

@@ -335,6 +335,66 @@ static void a_restart_has_its_room(void **state)
     unmake(f);
 }
 
+/* It waits for others to leave, crashes, and asks again while it waits still: who waits behind it
+ * keeps its place. */
+static void a_crash_while_waiting_loses_nobody(void **state)
+{
+    struct fixture *f = make(300);
+    struct xi_load_options ol = fixture_options("liar", 1), oc = fixture_options("c", 1);
+    struct told tl = {0}, tc = {0};
+    struct xi_session *a = loaded(f, "a", 100), *d, *liar, *c;
+    struct xi_host *of_a = fake_last(), *of_d;
+
+    (void)state;
+    d = loaded(f, "d", 150);
+    of_d = fake_last();
+    used_at(a, 10);
+    used_at(d, 20);
+    liar = load(f, "liar", 40, &ol, &tl);
+    fake.memory_bytes = 145 * XI_MIB;
+    fake_loaded(fake_last(), 1000);
+    assert_true(liar->state == XI_SESSION_READY && a->state == XI_SESSION_IDLE);
+    fake.peak_bytes = 0;
+    c = load(f, "c", 60, &oc, &tc);
+    assert_true(d->state == XI_SESSION_IDLE && c->host == NULL);
+    fake.peak_bytes = 145 * XI_MIB;
+    fake_exit(liar->host, "ended by SIGSEGV");
+    fixture_run_ms(f, 150); /* it asks anew; of_a has still not ended */
+    end(of_a);
+    end(of_d);
+    assert_true(liar->host != NULL && c->host != NULL);
+    assert_null(f->sessions->memory_line);
+    fake_loaded(c->host, 1000);
+    assert_true(tc.times == 1);
+    unmake(f);
+}
+
+/* Desired state of a daemon that was ended while idle sessions made room for each other. */
+static void what_nobody_waits_for_sleeps_where_no_room_is(void **state)
+{
+    struct fixture *f = make(300);
+    struct xi_load_options o = fixture_options("b", 1);
+    struct xi_package_record *record = fixture_record("b", "a");
+    struct xi_session *a, *b;
+    struct xi_err err;
+
+    (void)state;
+    a = loaded(f, "a", 200);
+    a->options.pinned = 1;
+    record->variants[0].memory_bytes = 140 * XI_MIB;
+    assert_int_equal(xi_sessions_load(f->sessions, "b0000000-0000-4000-8000-000000000000", DIGEST_A,
+                                      record, &o, NULL, NULL, &b, &err),
+                     XI_OK);
+    assert_int_equal(b->state, XI_SESSION_IDLE);
+    a->options.pinned = 0; /* the next request tries again */
+    xi_entry_feed(xi_entry_of(b), XI_EV_LOAD);
+    assert_int_equal(a->state, XI_SESSION_IDLE);
+    end(fake_last());
+    fake_loaded(fake_last(), 1000);
+    assert_int_equal(b->state, XI_SESSION_READY);
+    unmake(f);
+}
+
 static void a_smaller_variant_is_tried(void **state)
 {
     struct fixture *f = make(300);
@@ -543,6 +603,8 @@ int main(void)
         cmocka_unit_test(the_second_load_knows_better),
         cmocka_unit_test(a_peak_that_does_not_fit_ends_the_load_or_others),
         cmocka_unit_test(a_restart_has_its_room),
+        cmocka_unit_test(a_crash_while_waiting_loses_nobody),
+        cmocka_unit_test(what_nobody_waits_for_sleeps_where_no_room_is),
         cmocka_unit_test(a_smaller_variant_is_tried),
         cmocka_unit_test(a_tenant_has_a_quota),
     };
