@@ -16,7 +16,7 @@
 #include "daemon/core/session_private.h"
 #include "daemon/core/session_swap.h"
 
-static struct fixture *make(unsigned crash_limit)
+static struct fixture *make_with(unsigned crash_limit, uint64_t memory_bytes)
 {
     struct xi_pool_config pool = {.cores = 2, .queue_limit = 50, .watchdog_min_ms = 10000};
     struct xi_sessions_config sessions = {.host_program = "host",
@@ -25,9 +25,15 @@ static struct fixture *make(unsigned crash_limit)
                                           .cores = 2,
                                           .crash_window_ms = 60000,
                                           .crash_limit = crash_limit,
-                                          .drain_ms = 400};
+                                          .drain_ms = 400,
+                                          .memory_bytes = memory_bytes};
 
     return fixture_new(&pool, &sessions);
+}
+
+static struct fixture *make(unsigned crash_limit)
+{
+    return make_with(crash_limit, 0);
 }
 
 static enum xi_rc begin(struct fixture *f, const struct xi_swap_ask *ask, struct told *t,
@@ -142,6 +148,66 @@ static void a_disk_that_fails_leaves_the_old_one(void **state)
         assert_int_equal(xi_sessions_count(f->sessions), 1);
         fixture_free(f);
     }
+}
+
+/* Somebody else took the room while the new one was tried in place: the old one sleeps, and its
+ * name is not held for ever. */
+static void a_rollback_without_room_ends(void **state)
+{
+    struct fixture *f = make_with(5, 60 * XI_MIB);
+    struct xi_load_options o = fixture_options("thief", 1);
+    struct xi_session *old, *new, *thief, *nobody;
+    struct told t = {0};
+    struct xi_err err;
+    char id[XI_UUID_TEXT + 1];
+
+    (void)state;
+    fake.memory_bytes = 40 * XI_MIB; /* and so the store knows */
+    old = fixture_session(f, "net", 1);
+    assert_int_equal(
+        begin(f, &(struct xi_swap_ask){.strategy = XI_STRATEGY_IN_PLACE}, &t, &new, &err), XI_OK);
+    fixture_run_ms(f, 5);
+    end_stopped();
+    fixture_run_ms(f, 5);
+    fake_failed(fake_last(), XI_EMODEL, "it is broken");
+    fixture_run_ms(f, 5);
+    end_stopped();
+    o.pinned = 1;
+    xi_uuid_new(id);
+    assert_int_equal(xi_sessions_load(f->sessions, id, DIGEST_A, fixture_record("thief", "a"), &o,
+                                      NULL, NULL, &thief, &err),
+                     XI_OK);
+    fixture_run_ms(f, 20);
+    assert_true(t.times == 1 && t.rc == XI_EMODEL);
+    assert_true(old->state == XI_SESSION_IDLE && old->swap == NULL);
+    assert_int_equal(route(f, "net", &nobody, &err), XI_EBUDGET);
+    fixture_free(f);
+}
+
+/* A candidate that finds no room has failed, also where it is to be lazy later. */
+static void a_lazy_candidate_without_room_fails(void **state)
+{
+    struct fixture *f = make_with(5, 60 * XI_MIB);
+    struct xi_load_options o = fixture_options("net", 1);
+    struct xi_session *old, *new;
+    struct told t = {0};
+    struct xi_err err;
+    char id[XI_UUID_TEXT + 1];
+
+    (void)state;
+    fake.memory_bytes = 40 * XI_MIB;
+    old = fixture_session(f, "net", 1);
+    o.lazy = 1;
+    xi_uuid_new(id);
+    assert_int_equal(xi_swap_begin(f->sessions, id, DIGEST_B, fixture_record("net", "a"), &o,
+                                   &(struct xi_swap_ask){.strategy = XI_STRATEGY_BESIDE},
+                                   fixture_told, &t, &new, &err),
+                     XI_OK);
+    fixture_run_ms(f, 20);
+    assert_true(t.times == 1 && t.rc == XI_EBUDGET);
+    assert_true(active(f) == old && old->swap == NULL);
+    assert_int_equal(xi_sessions_count(f->sessions), 1);
+    fixture_free(f);
 }
 
 static void a_second_swap_names_the_first(void **state)
@@ -431,6 +497,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_name_is_flipped_when_it_is_on_disk),
         cmocka_unit_test(a_disk_that_fails_leaves_the_old_one),
+        cmocka_unit_test(a_rollback_without_room_ends),
+        cmocka_unit_test(a_lazy_candidate_without_room_fails),
         cmocka_unit_test(a_second_swap_names_the_first),
         cmocka_unit_test(a_version_that_crash_loops_is_undone),
         cmocka_unit_test(leases_count_expire_and_move),
