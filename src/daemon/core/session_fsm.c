@@ -183,6 +183,12 @@ static uint32_t in_failed(struct xi_session_fsm *fsm, const struct xi_fsm_input 
     return spawn(fsm) | XI_ACT_FIRST_VARIANT | XI_ACT_HOLD_QUEUE;
 }
 
+/* A host that was told to end keeps the time limit for it. */
+static uint32_t stop_timers(const struct xi_session_fsm *fsm)
+{
+    return fsm->phase == XI_PHASE_STOPPING ? 0u : XI_ACT_STOP_TIMERS;
+}
+
 static uint32_t unload(struct xi_session_fsm *fsm, const struct xi_fsm_input *in)
 {
     int loading = fsm->state == XI_SESSION_LOADING || fsm->state == XI_SESSION_WARMING;
@@ -191,7 +197,7 @@ static uint32_t unload(struct xi_session_fsm *fsm, const struct xi_fsm_input *in
     if (fsm->phase == XI_PHASE_NONE || fsm->phase == XI_PHASE_BACKOFF)
         return acts | gone(fsm);
     fsm->state = XI_SESSION_DRAINING;
-    acts |= XI_ACT_STOP_TIMERS;
+    acts |= stop_timers(fsm);
     if (fsm->phase == XI_PHASE_UP && in->busy)
         return acts | XI_ACT_CLOSE_QUEUE | XI_ACT_START_DRAIN;
     acts |= XI_ACT_FAIL_QUEUE;
@@ -269,7 +275,7 @@ static uint32_t in_idle(struct xi_session_fsm *fsm, const struct xi_fsm_input *i
 static uint32_t park(struct xi_session_fsm *fsm)
 {
     int loading = fsm->state == XI_SESSION_LOADING || fsm->state == XI_SESSION_WARMING;
-    uint32_t acts = XI_ACT_STOP_TIMERS | XI_ACT_HOLD_QUEUE | (loading ? XI_ACT_NOTIFY_FAILED : 0u);
+    uint32_t acts = stop_timers(fsm) | XI_ACT_HOLD_QUEUE | (loading ? XI_ACT_NOTIFY_FAILED : 0u);
 
     if (!loading && fsm->state != XI_SESSION_READY)
         return 0;

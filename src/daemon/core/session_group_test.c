@@ -154,6 +154,23 @@ static void unloading_one_leaves_the_others(void **state)
     fixture_free(f);
 }
 
+/* An unload of one that idles already: the host that does not free it is still ended. */
+static void an_unload_keeps_its_time_limit(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *a = up(f, "a"), *b = up(f, "b");
+
+    (void)state;
+    assert_int_equal(xi_sessions_idle(f->sessions, a, "test"), 1);
+    assert_int_equal(a->host->n_unloads, 1);
+    assert_true(uv_is_active((uv_handle_t *)&xi_entry_of(a)->timer));
+    xi_sessions_unload(f->sessions, a, NULL, NULL);
+    assert_int_equal(a->state, XI_SESSION_DRAINING);
+    assert_true(uv_is_active((uv_handle_t *)&xi_entry_of(a)->timer));
+    fake_unloaded(b->host, a->number, 5000000);
+    fixture_free(f);
+}
+
 static void a_failed_load_leaves_the_others(void **state)
 {
     struct fixture *f = make();
@@ -626,6 +643,7 @@ int main(void)
         cmocka_unit_test(tenants_share_among_themselves),
         cmocka_unit_test(requests_go_to_their_own_lanes),
         cmocka_unit_test(unloading_one_leaves_the_others),
+        cmocka_unit_test(an_unload_keeps_its_time_limit),
         cmocka_unit_test(a_failed_load_leaves_the_others),
         cmocka_unit_test(only_those_that_ran_are_to_blame),
         cmocka_unit_test(a_load_that_ends_the_host_again_is_blamed_alone),
