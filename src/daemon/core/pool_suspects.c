@@ -138,6 +138,24 @@ static void hear_of_it(struct xi_cell *cell)
     xi_cell_update(cell); /* nothing of the others goes to it any more */
 }
 
+/* The state that these were to go on with has gone; the next host would run them without. */
+static void refuse_hidden(struct xi_queue *q)
+{
+    unsigned stage, class;
+
+    for (stage = 0; stage < 3; stage++) {
+        for (class = 0; class < XI_PRIORITIES; class ++) {
+            struct xi_request *req, *next;
+
+            for (req = q->lines[stage].lines[class].head; req != NULL; req = next) {
+                next = req->next;
+                if (req->sequence != NULL && !(req->sequence_flags & XI_SEQUENCE_START))
+                    xi_request_refuse(req, XI_ESEQUENCE);
+            }
+        }
+    }
+}
+
 static void suspect_all(struct xi_queue *q, const char *reason)
 {
     while (q->running.head != NULL) {
@@ -150,6 +168,8 @@ static void suspect_all(struct xi_queue *q, const char *reason)
         else
             xi_request_move(req, XI_REQ_SUSPECT);
     }
+    if (q->session->stateful == XI_STATE_HIDDEN)
+        refuse_hidden(q);
     xi_sequences_host_gone(q->session);
 }
 

@@ -559,6 +559,13 @@ struct xi_request *xi_sequence_leave(struct xi_request *req, enum xi_rc rc, uint
     return NULL;
 }
 
+/* Its `start` waits for the host: there was no state yet. */
+static int is_to_begin(const struct xi_sequence *seq)
+{
+    return seq->head != NULL && seq->head->state == XI_REQ_QUEUED &&
+           (seq->head->sequence_flags & XI_SEQUENCE_START) != 0;
+}
+
 void xi_sequences_host_gone(struct xi_session *s)
 {
     struct xi_sequences *t = s->sequences;
@@ -569,6 +576,8 @@ void xi_sequences_host_gone(struct xi_session *s)
         return;
     for (i = 0; i < BUCKETS; i++) {
         for (seq = t->buckets[i]; seq != NULL; seq = seq->bucket_next) {
+            if (is_to_begin(seq))
+                continue;
             lost += (uint32_t)(seq->begun != 0);
             seq->begun = 0;
         }

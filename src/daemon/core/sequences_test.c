@@ -631,6 +631,37 @@ static void the_pool_keeps_the_order(void **state)
     fixture_free(f);
 }
 
+/* It had its turn already and waits for a core when the state goes with its host. */
+static void what_waits_for_a_core_is_lost_with_hidden_state(void **state)
+{
+    struct fixture *f = make_pool(50);
+    struct xi_session *s = fixture_session(f, "one", 1), *hog;
+    struct xi_load_options o = fixture_options("hog", 1);
+    struct asked first, block, waits, begins;
+
+    (void)state;
+    s->stateful = XI_STATE_HIDDEN;
+    submit_as(f, &first, s, "a;start");
+    fake_done(s->host, 0, XI_OK);
+    assert_true(first.answers == 1 && first.rc == XI_OK);
+    o.threads = 4;
+    hog = fixture_load(f, &o);
+    fixture_ask(f, &block, hog, 16, 1);
+    fixture_submit(f, &block); /* all cores */
+    submit_as(f, &waits, s, "a");
+    assert_int_equal(waits.r.state, XI_REQ_QUEUED);
+    fake_exit(s->host, "ended by SIGSEGV");
+    assert_true(waits.answers == 1 && waits.rc == XI_ESEQUENCE);
+    /* One that begins has lost nothing. */
+    submit_as(f, &begins, s, "b;start");
+    assert_int_equal(xi_sequences_has(s, "", "b"), 1);
+    (void)xi_pool_host_gone(s, 1, "was told to end");
+    assert_int_equal(begins.answers, 0);
+    xi_pool_cancel(f->pool, &begins.r);
+    fake_done(hog->host, 0, XI_OK);
+    fixture_free(f);
+}
+
 static void deadlines_and_unloads_reach_those_in_line(void **state)
 {
     struct fixture *f = make_pool(100);
@@ -704,6 +735,7 @@ int main(void)
         cmocka_unit_test(a_variant_with_other_state_ends_sequences),
         cmocka_unit_test(hidden_state_is_lost_with_its_host),
         cmocka_unit_test(the_pool_keeps_the_order),
+        cmocka_unit_test(what_waits_for_a_core_is_lost_with_hidden_state),
         cmocka_unit_test(deadlines_and_unloads_reach_those_in_line),
         cmocka_unit_test(what_follows_a_failed_start_is_refused),
     };
