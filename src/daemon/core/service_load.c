@@ -272,8 +272,15 @@ static void on_undesired(void *ctx, const struct xi_err *err)
 {
     struct unload_op *op = ctx;
 
+    struct xi_err busy;
+
     if (err != NULL && err->rc != XI_ENOENT) {
         on_gone(op, NULL, err);
+        return;
+    }
+    if (err != NULL && xi_swap_commits(op->session)) { /* a candidate: its row is on its way in */
+        (void)xi_fail(&busy, XI_ECONFLICT, "%s is being swapped at this moment", op->session->name);
+        on_gone(op, NULL, &busy);
         return;
     }
     op->session->desired = 0;
