@@ -6,6 +6,8 @@
 
 #include "base/name.h"
 
+#define RETRY_MAX_S 86400u
+
 /* Few and long-lived: found by walking. They are allocated one by one, so pointers stay. */
 struct xi_tenants {
     struct xi_tenant *all[XI_TENANTS_MAX];
@@ -91,7 +93,7 @@ enum xi_rc xi_tenants_configure(struct xi_tenants *t, const char *name,
 enum xi_rc xi_tenant_take(struct xi_tenant *t, uint64_t now_ns, unsigned *ret_retry_s,
                           struct xi_err *err)
 {
-    double rate = t->limits.rate_per_s, most = rate < 1 ? 1 : rate;
+    double rate = t->limits.rate_per_s, most = rate < 1 ? 1 : rate, wait_s;
 
     if (rate == 0)
         return XI_OK;
@@ -106,8 +108,9 @@ enum xi_rc xi_tenant_take(struct xi_tenant *t, uint64_t now_ns, unsigned *ret_re
         t->tokens -= 1;
         return XI_OK;
     }
+    wait_s = (1 - t->tokens) / rate; /* of a tiny rate more than a number holds */
     t->refused_quota++;
-    *ret_retry_s = (unsigned)((1 - t->tokens) / rate) + 1;
+    *ret_retry_s = wait_s < RETRY_MAX_S ? (unsigned)wait_s + 1 : RETRY_MAX_S;
     (void)xi_fail(err, XI_EQUOTA, "tenant %s may send %g requests a second", t->name, rate);
     return xi_hint(err, "send less, or ask the operator for a higher rate");
 }

@@ -88,6 +88,11 @@ static void a_slow_rate_says_when_to_come_back(void **state)
     assert_int_equal(xi_tenant_take(a, SECOND, &retry, &err), XI_EQUOTA);
     assert_in_range(retry, 10, 11);
     assert_int_equal(xi_tenant_take(a, SECOND + 10 * SECOND + 1, &retry, &err), XI_OK);
+    limits.rate_per_s = 1e-300; /* "rate" may be any number from 0 on */
+    assert_int_equal(xi_tenants_configure(t, "acme", &limits, &err), XI_OK);
+    assert_int_equal(xi_tenant_take(a, SECOND, &retry, &err), XI_OK);
+    assert_int_equal(xi_tenant_take(a, SECOND, &retry, &err), XI_EQUOTA);
+    assert_true(retry >= 3600);
     xi_tenants_free(t);
 }
 
