@@ -190,8 +190,10 @@ static void restage_all(struct xi_queue *q)
                 uint64_t since = req->since_ns;
 
                 next = req->next;
-                xi_batcher_remove(&q->lines[stage], req);
                 xi_request_restage(req);
+                if (req->stage == stage)
+                    continue; /* else a full line would be sorted anew */
+                xi_batcher_remove(&q->lines[stage], req);
                 xi_batcher_add(&q->lines[req->stage], req, since);
             }
         }
