@@ -123,7 +123,7 @@ def test_a_poison_in_a_batch_of_eight_while_others_are_served(daemon, tmp_path, 
     assert 1 <= session(daemon, "weak")["restarts"] <= 1 + len(poisons)
 
 
-@pytest.mark.crashes("weak", "calm")
+@pytest.mark.crashes("default/GPU.0")
 def test_a_poison_in_a_batch_of_a_shared_host(simulated, tmp_path):
     """The other session of that host loses its process, and not one request."""
     daemon = simulated().start()
@@ -248,3 +248,35 @@ def test_clients_that_leave_a_batch_leave_the_others_theirs(daemon, tmp_path):
         s.close()
     assert first.right() and all(c.right() for c in staying)
     assert session(daemon, "weak")["restarts"] == 0
+
+
+# ---- shared hosts ----
+
+@pytest.mark.crashes("default/GPU.0")
+def test_a_crash_loop_in_a_shared_host_quarantines_its_own_session_alone(simulated, tmp_path):
+    """Each time the host goes, the other one's requests wait, and none of them is lost."""
+    daemon = simulated(crash_limit=3).start()
+    load(daemon, models.package(tmp_path, "bomb", models.DOUBLE + "fault crash segv\n",
+                                engine="simulated", device="GPU.0"), "--lazy")
+    load(daemon, models.package(tmp_path, "calm", models.DOUBLE, engine="simulated",
+                                device="GPU.0"))
+    with Calm(daemon, "calm"):
+        for i in range(12):
+            if ask(daemon, "bomb", float(i), 0, 0, 0).json().get("code") == "XI-0406":
+                break
+    assert session(daemon, "bomb")["state"] == "FAILED", session(daemon, "bomb")
+    assert session(daemon, "calm")["state"] == "READY", session(daemon, "calm")
+    assert numbers(ask(daemon, "calm", 1, 2, 3, 4)) == [3, 5, 7, 9]
+
+
+@pytest.mark.crashes("default/GPU.0")
+def test_a_hang_in_a_shared_host(simulated, tmp_path):
+    daemon = simulated(watchdog_min_ms=300).start()
+    load(daemon, models.package(tmp_path, "weak", models.DOUBLE + "fault hang when 666\n",
+                                engine="simulated", device="GPU.0"), "--instances", "1",
+         "--max-batch", "4", "--max-delay-ms", "500")
+    load(daemon, models.package(tmp_path, "calm", models.DOUBLE, engine="simulated",
+                                device="GPU.0"))
+    with Calm(daemon, "calm"):
+        clients = [Client(daemon, "weak", v) for v in (10.0, POISON, 11.0, 12.0)]
+        check_batch(daemon, "weak", clients, (POISON,))
