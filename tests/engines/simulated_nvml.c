@@ -1,6 +1,9 @@
 /* A stand-in for libnvidia-ml.so.1, simulated: two GPUs whose figures come from the environment
- * variable XI_SIMULATED_NVML: "plain", "lying", "lost" (the driver went away), "hung". */
-#define _DEFAULT_SOURCE
+ * variable XI_SIMULATED_NVML: "plain", "lying", "lost" (the driver went away), "hung". Where the
+ * file gpu0_memory ("TOTAL USED", bytes) lies beside it, that is the first one's memory. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -107,9 +110,28 @@ int nvmlDeviceGetClockInfo(void *device, int which, unsigned *mhz)
     return 0;
 }
 
+static void read_memory(struct memory *m)
+{
+    char path[4096];
+    Dl_info self;
+    FILE *f;
+
+    if (dladdr((void *)(uintptr_t)nvmlInit_v2, &self) == 0)
+        return;
+    (void)snprintf(path, sizeof path, "%.*sgpu0_memory",
+                   (int)(strrchr(self.dli_fname, '/') + 1 - self.dli_fname), self.dli_fname);
+    f = fopen(path, "r");
+    if (f == NULL)
+        return;
+    if (fscanf(f, "%llu %llu", &m->total, &m->used) == 2)
+        m->free = m->total - m->used;
+    (void)fclose(f);
+}
+
 int nvmlDeviceGetMemoryInfo(void *device, struct memory *m)
 {
     *m = (struct memory){8ull << 30, 6ull << 30, 2ull << 30};
+    read_memory(m);
     if (is("lying"))
         m->used = ~0ull;
     return number_of(device) ? 3 : 0;

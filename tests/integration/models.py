@@ -19,13 +19,14 @@ def write(tmp_path, name, text=DOUBLE, *faults):
     return str(path)
 
 
-def package(folder, name, text, engine="reference", flow=None, device=None, model=None, also=()):
+def package(folder, name, text, engine="reference", flow=None, device=None, model=None, also=(),
+            variant=None):
     """Packs a model of the reference format; returns the package's path. engine "simulated" with
-    device "GPU.0" or "NPU.0" needs the fixture `simulated`; model: more keys of models.main; also: more
-    variants behind the one."""
+    device "GPU.0" or "NPU.0" needs the fixture `simulated`; model: more keys of models.main; variant: of
+    its variant; also: more variants behind the one."""
     (folder / (name + ".xref")).write_text(text)
     variant = {"id": "f32", "files": ["variants/m.xref"], "format": "reference",
-               "engine": {"name": engine}, "precision": "f32"}
+               "engine": {"name": engine}, "precision": "f32", **(variant or {})}
     if device:
         variant["device"] = device
     manifest = {"xpkg": 1, "name": name, "version": "1.0.0", "output": "tensors",

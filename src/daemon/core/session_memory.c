@@ -145,8 +145,11 @@ static struct xi_entry *mate_that_holds(const struct xi_entry *e)
     for (mate = e->s.group->first; mate != NULL; mate = mate->mate_next) {
         const struct xi_holding *h = &mate->memory.holding;
 
-        if (mate != e && h->held + h->promised > 0 && (found == NULL || !h->leaving))
-            found = mate;
+        if (mate == e || h->held + h->promised == 0)
+            continue;
+        if (h->held > 0 && !h->leaving)
+            return mate;
+        found = mate;
     }
     return found;
 }
@@ -179,7 +182,13 @@ void xi_memory_leave_context(struct xi_entry *e)
 
 /* ---- who may go ---- */
 
-static void look_at_sessions(struct xi_sessions *m)
+static int is_mate(const struct xi_entry *e, const struct xi_entry *other)
+{
+    return other != NULL && other != e && e->s.group != NULL && e->s.group == other->s.group;
+}
+
+/* asking: it may come to hold what the host of an evicted mate has for all. NULL: nobody's. */
+static void look_at_sessions(struct xi_sessions *m, const struct xi_entry *asking)
 {
     struct xi_entry *e;
 
@@ -187,7 +196,8 @@ static void look_at_sessions(struct xi_sessions *m)
         e->memory.holding.name = e->s.name;
         e->memory.holding.tenant = e->s.owner;
         e->memory.holding.evictable = !e->s.options.pinned && xi_entry_unused(e);
-        e->memory.holding.shared_bytes = mate_that_holds(e) != NULL ? e->memory.context_bytes : 0;
+        e->memory.holding.shared_bytes =
+            mate_that_holds(e) != NULL || is_mate(e, asking) ? e->memory.context_bytes : 0;
         e->memory.holding.last_used_ms = e->s.last_used_ms;
         /* Only a request can have another one behind it. */
         e->memory.holding.in_use_ms =
@@ -248,7 +258,7 @@ static enum xi_rc ask(struct xi_entry *e, uint64_t bytes, struct xi_err *err)
     int again = 1;
 
     look_at_machine(m);
-    look_at_sessions(m);
+    look_at_sessions(m, e);
     h->evictable = 0;
     do {
         rc =
@@ -499,8 +509,9 @@ int xi_memory_second(struct xi_group *g)
     if (first == NULL || bytes == 0)
         return 1;
     look_at_machine(g->m);
-    look_at_sessions(g->m);
+    look_at_sessions(g->m, NULL);
     g->second.name = "a fresh host";
+    g->second.tenant = first->s.owner;
     budget = budget_of(g->m, device_of(g->m, &first->choices[first->memory.choice]));
     if (xi_admission_would(a, &g->second, budget, bytes, now, &victims, &err) != XI_OK)
         return 0; /* nobody is sent away for it */
@@ -561,7 +572,7 @@ int xi_memory_plan(struct xi_sessions *m, const char *digest,
     if (m->config.tenants != NULL)
         asks.tenant = xi_tenants_get(m->config.tenants, options->tenant);
     look_at_machine(m);
-    look_at_sessions(m);
+    look_at_sessions(m, NULL);
     ret->verdict = (struct xi_err){0};
     rc = xi_admission_would(m->admission, &asks, budget, need.bytes, xi_now_ms(), &victims,
                             &ret->verdict);
