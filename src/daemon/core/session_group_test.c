@@ -186,6 +186,25 @@ static void a_failed_load_leaves_the_others(void **state)
     fixture_free(f);
 }
 
+/* More old crashes than events may wait, and they age while the failure of the load is served. */
+static void many_crashes_age_at_once(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *a = up(f, "a");
+    struct told t = {0};
+    struct xi_session *b = load(f, "b", "acme", XI_ISOLATE_TENANT, &t);
+    struct xi_entry *e = xi_entry_of(b);
+
+    (void)state;
+    f->sessions->config.crash_window_ms = 1;
+    e->fsm.crash_limit = 100;
+    e->fsm.crashes = 40;
+    e->n_crash_times = 40; /* all of them at the beginning of time */
+    fake_failed(a->host, XI_EPACKAGE, "its flow is damaged");
+    assert_true(t.times == 1 && b->state == XI_SESSION_FAILED);
+    fixture_free(f);
+}
+
 static void only_those_that_ran_are_to_blame(void **state)
 {
     struct fixture *f = make();
@@ -645,6 +664,7 @@ int main(void)
         cmocka_unit_test(unloading_one_leaves_the_others),
         cmocka_unit_test(an_unload_keeps_its_time_limit),
         cmocka_unit_test(a_failed_load_leaves_the_others),
+        cmocka_unit_test(many_crashes_age_at_once),
         cmocka_unit_test(only_those_that_ran_are_to_blame),
         cmocka_unit_test(a_load_that_ends_the_host_again_is_blamed_alone),
         cmocka_unit_test(a_candidate_starts_apart),

@@ -302,6 +302,8 @@ static void age_crashes(struct xi_entry *e)
     uint64_t now = xi_now_ms();
     uint32_t old = 0;
 
+    if (e->feeding)
+        return; /* its end was asked for, so it counts for nothing; the next one looks again */
     while (old < e->n_crash_times && now - e->crash_at_ms[old] > e->m->config.crash_window_ms)
         old++;
     for (; old > 0; old--)
