@@ -219,6 +219,8 @@ static uint32_t move_away(struct xi_session_fsm *fsm, const struct xi_fsm_input 
 {
     int has_host = fsm->phase == XI_PHASE_LOADING || fsm->phase == XI_PHASE_UP;
 
+    if (fsm->state == XI_SESSION_IDLE)
+        fsm->proven = 0; /* it chooses anew when it wakes */
     if (!serves_or_will(fsm) || (!has_host && fsm->phase != XI_PHASE_BACKOFF))
         return 0;
     if (!in->more_variants)

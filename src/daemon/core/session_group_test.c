@@ -360,6 +360,24 @@ static void a_device_that_is_gone_fails_or_moves(void **state)
     fixture_free(f);
 }
 
+/* It sleeps while its device goes: it wakes up elsewhere. */
+static void one_that_sleeps_wakes_elsewhere(void **state)
+{
+    struct fixture *f = make();
+    struct xi_session *s = up(f, "a");
+
+    (void)state;
+    assert_int_equal(xi_sessions_idle(f->sessions, s, "test"), 1);
+    fake_exit(s->host, "");
+    assert_string_equal(s->variant, "v0");
+    xi_sessions_device_state(f->sessions, "reference", "CPU", 0, "it is gone");
+    xi_entry_feed(xi_entry_of(s), XI_EV_LOAD);
+    assert_string_equal(s->variant, "v1");
+    fake_loaded(fake_last(), 1000000);
+    assert_int_equal(s->state, XI_SESSION_READY);
+    fixture_free(f);
+}
+
 static void an_exclusive_device_refuses_less(void **state)
 {
     struct fixture *f = make();
@@ -671,6 +689,7 @@ int main(void)
         cmocka_unit_test(one_that_comes_while_the_host_ends_waits),
         cmocka_unit_test(a_lost_device_moves_its_sessions),
         cmocka_unit_test(a_device_that_is_gone_fails_or_moves),
+        cmocka_unit_test(one_that_sleeps_wakes_elsewhere),
         cmocka_unit_test(an_exclusive_device_refuses_less),
         cmocka_unit_test(a_load_that_reports_for_ever_has_an_end),
         cmocka_unit_test(a_host_that_grew_is_replaced),
