@@ -280,3 +280,33 @@ def test_a_hang_in_a_shared_host(simulated, tmp_path):
     with Calm(daemon, "calm"):
         clients = [Client(daemon, "weak", v) for v in (10.0, POISON, 11.0, 12.0)]
         check_batch(daemon, "weak", clients, (POISON,))
+
+
+@pytest.mark.crashes("weak", "default/GPU.0")
+def test_a_poison_among_pictures_in_stages(simulated, tmp_path):
+    """On an accelerator decoding, runs and answers are grants of their own; the batch dies in the
+    middle of them, and each other request is answered right from its own beginning."""
+    daemon = simulated().start()
+    flow = {"steps": [{"op": "from_bytes", "in": "input", "out": "x", "dtype": "FP32", "shape": [1, 4]},
+                      {"op": "infer", "in": "x", "out": "y"}],
+            "output": {"numbers": "y"}}
+    load(daemon, models.package(tmp_path, "weak", SLOW_7 + "fault crash segv when 666\n",
+                                engine="simulated", device="GPU.0", flow=flow),
+         "--instances", "1", "--max-batch", "8")
+    answers = {}
+
+    def one(value):
+        answers[value] = daemon.post("/v1/infer/weak", models.floats(value, 1, 2, 3),
+                                     headers={"Content-Type": "application/octet-stream"})
+    first = threading.Thread(target=one, args=(BLOCK,))
+    first.start()
+    wait_for(lambda: session(daemon, "weak")["running"] >= 1, 10, "the first to run")
+    threads = [threading.Thread(target=one, args=(v,)) for v in (10.0, 11.0, POISON, 12.0, 13.0, 14.0)]
+    for t in threads:
+        t.start()
+    for t in [first] + threads:
+        t.join()
+    assert answers.pop(POISON).status == 500
+    for value, a in answers.items():
+        assert a.status == 200 and a.json()["outputs"]["y"] == [2 * value + 1, 3, 5, 7], (value, a)
+    assert suspects(daemon) >= 3, "they shared no batch"

@@ -223,11 +223,11 @@ static int wait_for(struct reader *r)
 {
     struct timespec until;
 
-    (void)clock_gettime(CLOCK_REALTIME, &until);
+    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* the other one may be set meanwhile */
     until.tv_nsec += WAIT_MS * 1000000l;
     until.tv_sec += until.tv_nsec / 1000000000l;
     until.tv_nsec %= 1000000000l;
-    while (sem_timedwait(&r->done, &until) != 0)
+    while (sem_clockwait(&r->done, CLOCK_MONOTONIC, &until) != 0)
         if (errno != EINTR)
             return 0;
     return 1;
