@@ -409,9 +409,9 @@ static void on_claimed(struct xi_entry *e, const struct xi_err *err)
         claim(e);
         return;
     }
-    /* Where nobody waits for the load (desired state that comes back) the next request asks again.
-     */
-    in.sleeps = e->s.loaded_at_ms != 0 || e->s.options.lazy || e->loaders.head == NULL;
+    /* Desired state that comes back has nobody who waits: the next request asks again. */
+    in.sleeps = e->s.loaded_at_ms != 0 ||
+                (e->swap == NULL && (e->s.options.lazy || e->loaders.head == NULL));
     xi_entry_feed_input(e, &in);
 }
 

@@ -375,8 +375,8 @@ static int sense_new(struct xi_swap *w, struct xi_swap_input *in)
         in->event = XI_SW_NEW_CRASHED;
     else if (e->s.state == XI_SESSION_READY)
         in->event = XI_SW_NEW_READY;
-    else if (e->s.state == XI_SESSION_FAILED || e->s.state == XI_SESSION_IDLE)
-        in->event = XI_SW_NEW_FAILED; /* IDLE: a lazy one that found no room */
+    else if (e->s.state == XI_SESSION_FAILED)
+        in->event = XI_SW_NEW_FAILED;
     else
         return 0;
     in->no_room = in->event == XI_SW_NEW_FAILED && e->s.why.rc == XI_EBUDGET;
