@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/api/documents.h"
 #include "daemon/api/fake_client.h"
 #include "daemon/api/fake_core.h"
 #include "daemon/api/http_server.h"
@@ -106,7 +107,8 @@ static void check(const char *path, const char *one, const char *last)
     }
     print_message("%s: %" PRIu64 " us of the loop, longest turn %" PRIu64 " us\n", path, sum / 1000,
                   best / 1000);
-    assert_true(best * 3 < sum);
+    /* A document of a few turns says nothing: then each of them is short. */
+    assert_true(best * 3 < sum || best < 2 * XI_DOCUMENT_SLICE_NS);
 }
 
 static void no_turn_is_long(void **state)

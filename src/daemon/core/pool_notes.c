@@ -68,6 +68,12 @@ static uint64_t ms_between(uint64_t from_ns, uint64_t to_ns)
     return from_ns == 0 || to_ns < from_ns ? 0 : (to_ns - from_ns) / 1000000u;
 }
 
+/* It ran when its deadline passed, and was answered all the same. */
+static int is_late(const struct xi_request *req)
+{
+    return req->deadline_ns != 0 && req->timing.completed > req->deadline_ns;
+}
+
 /* An answer that took more than a second and ten times the usual, or that came too late. */
 void xi_note_end(struct xi_queue *q, const struct xi_request *req, enum xi_rc rc)
 {
@@ -76,22 +82,24 @@ void xi_note_end(struct xi_queue *q, const struct xi_request *req, enum xi_rc rc
     struct xi_why_entry entry = {.kind = XI_WHY_SLOW, .rc = rc};
     uint64_t took = t->completed - t->born, usual_us, ran_at;
     uint32_t left_out;
+    int late;
 
-    if (rc != XI_ETIMEOUT && (rc != XI_OK || took < XI_SLOW_NS))
+    late = rc == XI_ETIMEOUT || (rc == XI_OK && is_late(req));
+    if (!late && (rc != XI_OK || took < XI_SLOW_NS))
         return;
     usual_us = xi_hist_quantile_us(&s->stats.total, 0.5);
-    if (rc == XI_OK && took / 1000u < 10 * usual_us)
+    if (!late && took / 1000u < 10 * usual_us)
         return;
     if (!may_note(q, XI_NOTE_SLOW, &left_out))
         return;
     ran_at = t->dispatched != 0 ? t->dispatched : t->completed;
     (void)snprintf(
         entry.text, sizeof(entry.text),
-        "request %llu %s %llu ms where half of them take at most %llu ms: it waited %llu "
+        "request %llu %s %llu ms%s where half of them take at most %llu ms: it waited %llu "
         "ms and ran %llu ms, %u attempt%s; %u wait now",
         (unsigned long long)req->id, rc == XI_OK ? "took" : "expired after",
-        (unsigned long long)(took / 1000000u), (unsigned long long)(usual_us / 1000u),
-        (unsigned long long)ms_between(t->queued, ran_at),
+        (unsigned long long)(took / 1000000u), rc == XI_OK && late ? ", past its deadline," : "",
+        (unsigned long long)(usual_us / 1000u), (unsigned long long)ms_between(t->queued, ran_at),
         (unsigned long long)ms_between(t->dispatched, t->completed), req->attempts,
         req->attempts == 1 ? "" : "s", s->queued);
     xi_log(XI_WARN, "request.slow", "id=%s name=%s tenant=%s request=%llu ms=%llu more=%u why=%s",

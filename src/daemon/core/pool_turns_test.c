@@ -257,6 +257,22 @@ static void slow_ones_are_noted(void **state)
     room_free(&r);
 }
 
+static void a_late_answer_is_noted(void **state)
+{
+    struct room r = room_new(1, 100);
+    struct xi_session *s = room_load(&r, "one", "default", 1, 1);
+    struct asked a;
+
+    (void)state;
+    room_ask(&r, &a, s, 1, 1);
+    fixture_submit(r.f, &a);
+    a.r.deadline_ns = a.r.timing.born + 1; /* it passes while it runs */
+    room_answer_all(fake_last());
+    room_answered(&a, 1, XI_OK);
+    assert_int_equal(noted(&r, XI_WHY_SLOW, "past its deadline"), 1);
+    room_free(&r);
+}
+
 /* ---- shared hosts ---- */
 
 static void a_suspect_is_alone_in_a_shared_host(void **state)
@@ -377,6 +393,7 @@ int main(void)
         cmocka_unit_test(quotas_are_refused_with_figures),
         cmocka_unit_test(what_cannot_be_in_time_is_refused_at_once),
         cmocka_unit_test(slow_ones_are_noted),
+        cmocka_unit_test(a_late_answer_is_noted),
         cmocka_unit_test(a_suspect_is_alone_in_a_shared_host),
         cmocka_unit_test(a_suspect_waits_for_the_loads_of_its_host),
         cmocka_unit_test(the_neighbours_wait_for_a_suspect),

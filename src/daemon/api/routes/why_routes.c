@@ -79,7 +79,9 @@ void xi_system_why(struct xi_exchange *x)
         newest == NULL) {
         if (only_digits(x->param)) {
             (void)xi_fail(&err, XI_ENOENT, "nothing is noted about request %s", x->param);
-            (void)xi_hint(&err, "only what was refused, slow or ended a host is noted");
+            (void)xi_hint(&err,
+                          "only what was refused, slow, late or ended a host is noted, of many "
+                          "at once one a second; xinfer why MODEL shows those");
         }
         xi_answer_problem(x, &err);
         return;
