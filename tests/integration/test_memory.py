@@ -80,6 +80,8 @@ def test_the_longest_idle_makes_room_and_comes_back(new_daemon, tmp_path):
     wait_for(lambda: state(daemon, "b") == "IDLE", 10)
     assert state(daemon, "a") == "READY" and session(daemon, "a")["host_pid"] == hosts["a"]
     assert "evicted" in kinds(daemon, "b") and "evicted" not in kinds(daemon, "a")
+    seen = {s["name"]: s["memory"] for s in daemon.get("/v1/telemetry").json()["sessions"]}
+    assert session(daemon, "b")["memory"] == seen["b"] == 0 < seen["a"]  # it holds nothing now
     wait_for(lambda: hosts["b"] not in daemon.hosts(), 10)
     time.sleep(0.3)  # a's next request does not come
     # Its next request loads it again, and nobody was told anything was wrong.

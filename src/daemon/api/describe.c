@@ -87,6 +87,11 @@ static const char *priority_name(enum xi_priority p)
     return (unsigned)p < sizeof names / sizeof *names ? names[p] : "unknown";
 }
 
+uint64_t xi_describe_memory(const struct xi_session *x)
+{
+    return x->state == XI_SESSION_IDLE || x->state == XI_SESSION_FAILED ? 0 : x->memory_bytes;
+}
+
 static void session_fields(struct xi_str *s, const struct xi_session *x)
 {
     xi_str_printf(s, "\"id\":\"%s\",", x->id);
@@ -105,8 +110,8 @@ static void session_fields(struct xi_str *s, const struct xi_session *x)
                   ",\"instances\":%u,\"queued\":%u,\"running\":%u,\"restarts\":%u,\"crashes\":%u,"
                   "\"load_us\":%" PRIu64 ",\"warm_us\":%" PRIu64 ",\"loaded_at_ms\":%" PRIu64
                   ",\"flow\":%s,\"takes_image\":%s,\"draws\":%s,",
-                  x->memory_bytes, x->peak_bytes, x->lane_count, x->queued, x->running, x->restarts,
-                  x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
+                  xi_describe_memory(x), x->peak_bytes, x->lane_count, x->queued, x->running,
+                  x->restarts, x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
                   x->has_flow ? "true" : "false", x->takes_image ? "true" : "false",
                   x->draws ? "true" : "false");
     xi_str_printf(s, "\"priority\":\"%s\",\"max_batch\":%u,\"reserved\":%" PRIu64 ",",

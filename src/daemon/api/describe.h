@@ -5,6 +5,8 @@
 #include "base/str.h"
 #include "daemon/core/service.h"
 
+/* Bytes that its process holds for it: none without a process. */
+uint64_t xi_describe_memory(const struct xi_session *session);
 void xi_describe_session(struct xi_str *s, const struct xi_session *session);
 /* With signature, counters and latencies. */
 void xi_describe_session_fully(struct xi_str *s, const struct xi_session *session);

@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/describe.h"
 #include "daemon/core/sequences.h"
 
 static void describe(struct xi_str *s, const char *name, const char *type, const char *help)
@@ -137,7 +138,7 @@ static uint64_t running(const struct xi_session *x)
 
 static uint64_t memory(const struct xi_session *x)
 {
-    return x->memory_bytes;
+    return xi_describe_memory(x);
 }
 
 static uint64_t restarts(const struct xi_session *x)

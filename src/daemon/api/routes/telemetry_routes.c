@@ -292,7 +292,7 @@ static void add_session(struct telemetry *t, const struct xi_session *x)
     whole(s, "queued", x->queued);
     whole(s, "running", x->running);
     whole(s, "lanes", x->lane_count);
-    whole(s, "memory", x->memory_bytes);
+    whole(s, "memory", xi_describe_memory(x));
     number(s, "batch_mean", st->runs > 0 ? (double)st->ran / (double)st->runs : XI_UNKNOWN);
     whole(s, "requests", st->requests);
     whole(s, "errors", st->client_errors + st->server_errors);
