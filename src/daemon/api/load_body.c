@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/name.h"
 #include "base/size.h"
+#include "daemon/core/settings.h"
 
 #define TRIAL_S     30
 #define TRIAL_S_MAX 86400
@@ -84,7 +85,8 @@ static enum xi_rc read_numbers(const json_t *options, struct xi_load_options *o,
         *numbers[i].ret = (uint32_t)value;
     }
     if (rc == XI_OK)
-        rc = xi_json_number(options, "options", "max_delay_ms", 0, 0, 1000, &delay_ms, err);
+        rc = xi_json_number(options, "options", "max_delay_ms", 0, 0,
+                            XI_MAX_DELAY_US_LIMIT / 1000.0, &delay_ms, err);
     o->max_delay_us = (uint32_t)(delay_ms * 1000);
     return rc;
 }
