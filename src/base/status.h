@@ -27,7 +27,7 @@
     X(ENOENT, 201, 404, 5, 4, "not found")                                                         \
     X(EROUTE, 202, 404, 12, 4, "no such route")                                                    \
     X(EGONE, 203, 410, 5, 4, "session has ended")                                                  \
-    X(ECONFLICT, 204, 409, 6, 1, "name is taken")                                                  \
+    X(ECONFLICT, 204, 409, 6, 1, "conflict with what is there")                                    \
     X(ESEQUENCE, 205, 409, 10, 1, "sequence lost")                                                 \
     X(EPACKAGE, 301, 422, 3, 1, "package refused")                                                 \
     X(EVERSION, 302, 422, 12, 1, "made for a newer xInfer")                                        \

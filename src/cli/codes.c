@@ -30,8 +30,8 @@ static const struct page pages[] = {
                 "xinfer ps lists what is loaded, xinfer ls what is installed."},
     {XI_EROUTE, "There is no such address. GET /v1/openapi.json lists them all."},
     {XI_EGONE, "The session was unloaded; its id will not come back. Load the package again."},
-    {XI_ECONFLICT, "Another model is loaded under this name, or under other options.\n"
-                   "Unload it first, or load under another name with --name."},
+    {XI_ECONFLICT, "A name is taken, a package is loaded, or a swap is under way, or none is; the\n"
+                   "message says which. xinfer ps shows what is there; load --replace swaps it."},
     {XI_ESEQUENCE,
      "The sequence has ended (idle, unloaded, the daemon or a stateful engine began anew) "
      "or was never begun.\n"

@@ -267,6 +267,7 @@ static void print_session(const struct xi_cli *cli, const json_t *s)
     char memory[16], engine[48];
     const char *engine_name = json_string_value(json_object_get(s, "engine"));
     const char *name = json_string_value(json_object_get(s, "name"));
+    const char *state = json_string_value(json_object_get(s, "state"));
 
     if (cli->json) {
         xi_print_json(s);
@@ -276,13 +277,14 @@ static void print_session(const struct xi_cli *cli, const json_t *s)
         (void)puts(json_string_value(json_object_get(s, "id")));
         return;
     }
-    (void)printf("%s %s is %s  (%s on %s, %s, session %.8s)\n", name,
-                 json_string_value(json_object_get(s, "version")),
-                 json_string_value(json_object_get(s, "state")),
-                 xi_engine_text(engine, engine_name ? engine_name : "?"),
-                 json_string_value(json_object_get(s, "device")),
-                 xi_bytes_text(memory, json_number_value(json_object_get(s, "memory"))),
-                 json_string_value(json_object_get(s, "id")));
+    (void)printf("%s %s is %s  (", name, json_string_value(json_object_get(s, "version")), state);
+    if (strcmp(state, "IDLE") == 0)
+        (void)printf("its first request loads it");
+    else
+        (void)printf("%s on %s, %s", xi_engine_text(engine, engine_name ? engine_name : "?"),
+                     json_string_value(json_object_get(s, "device")),
+                     xi_bytes_text(memory, json_number_value(json_object_get(s, "memory"))));
+    (void)printf(", session %.8s)\n", json_string_value(json_object_get(s, "id")));
     print_swap(cli, s);
     xi_note(cli, "next: xinfer infer %s INPUT", name);
 }
