@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -62,6 +63,15 @@ static int stop(void **state)
     return 0;
 }
 
+/* Only this thread's own work counts: what others do to the machine makes no turn longer. */
+static uint64_t worked_ns(void)
+{
+    struct timespec t;
+
+    assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t), 0);
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 /* The loop's time for the whole answer, and of its longest turn. */
 static void ask(struct client *c, const char *path, uint64_t *ret_sum_ns, uint64_t *ret_longest_ns)
 {
@@ -73,9 +83,9 @@ static void ask(struct client *c, const char *path, uint64_t *ret_sum_ns, uint64
     client_open(c, &loop, xi_http_server_port(server));
     send_bytes(c, text, strlen(text));
     for (uint64_t until = xi_now_ms() + 20000; xi_now_ms() < until && !c->ended;) {
-        uint64_t before = xi_now_ns();
+        uint64_t before = worked_ns();
         (void)uv_run(&loop, UV_RUN_NOWAIT);
-        uint64_t took = c->answer == NULL ? xi_now_ns() - before : 0; /* until it is written */
+        uint64_t took = c->answer == NULL ? worked_ns() - before : 0; /* until it is written */
         *ret_sum_ns += took;
         *ret_longest_ns = took > *ret_longest_ns ? took : *ret_longest_ns;
         if (length == NULL && c->answer != NULL)
@@ -107,8 +117,8 @@ static void check(const char *path, const char *one, const char *last)
     }
     print_message("%s: %" PRIu64 " us of the loop, longest turn %" PRIu64 " us\n", path, sum / 1000,
                   best / 1000);
-    /* A document of a few turns says nothing: then each of them is short. */
-    assert_true(best * 3 < sum || best < 2 * XI_DOCUMENT_SLICE_NS);
+    /* Only of many turns says the sum something; of a few, the slice does. */
+    assert_true(best < 3 * XI_DOCUMENT_SLICE_NS || best < sum / 16);
 }
 
 static void no_turn_is_long(void **state)
