@@ -161,13 +161,13 @@ def measure_crash(bench):
     """A's host is ended in five ways under load: what does B notice, how soon is A back?"""
     window_ms, counts = 1200, dict(SIGKILL=100, SIGSEGV=100, SIGABRT=100, hang=20, exhaust=20)
     if bench.quick:
-        counts = dict(SIGKILL=2, SIGSEGV=1, SIGABRT=1, hang=1, exhaust=1)
+        window_ms, counts = 1000, dict(SIGKILL=1, SIGSEGV=1, hang=1, exhaust=1)
     rounds = [how for how, n in counts.items() for _ in range(n)]
     random.Random(5).shuffle(rounds)
-    spacing = 1.4  # wider than the window in which crashes count together
+    spacing = window_ms / 1000 + 0.2  # wider than the window in which crashes count together
     faults = "fault spin-ms 2\nfault hang when 77\nfault exhaust 4294967296 when 88\n"
     body = bench.file("x", floats(5, 0, 0, 0))
-    seconds = len(rounds) * spacing + counts["hang"] * 6 + counts["exhaust"] * 2 + 5
+    seconds = len(rounds) * spacing + (5 if bench.quick else counts["hang"] * 6 + counts["exhaust"] * 2 + 5)
     with configured(bench, crash_window_ms=window_ms, watchdog_min_ms=1000, host_memory="512MiB") as d:
         for name in ("A", "B"):
             began = time.monotonic()
@@ -344,7 +344,7 @@ def rate_at(d, name, body, headers, connections, seconds, expect):
 
 def measure_batching(bench):
     """What batches of 8 gain over requests one by one, and what they cost a lone request."""
-    seconds = 1 if bench.quick else 5
+    seconds = 0.5 if bench.quick else 5
     simulated = SPIN + "cost-us 2000 100\n"
     body = bench.file("x", floats(5, 0, 0, 0))
     with simulated_daemon(bench) as d:
@@ -387,7 +387,7 @@ def load_simulated(d, bench, name, text, batch):
 
 def measure_oversubscription(bench):
     """Four models busy at once on all cores, against the same work in-process, one after another."""
-    seconds = 1 if bench.quick else 10
+    seconds = 0.5 if bench.quick else 10
     nets = {"n%d" % i: dict(width=512, depth=40 + 10 * i, rows=96, mark=float(i)) for i in range(3)}
     jpeg, tensor = os.path.join(bench.dir, "cat.jpg"), bench.file("x", bytes(4 * 512))
     with Daemon() as d:

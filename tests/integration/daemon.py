@@ -209,6 +209,15 @@ class Daemon:
         finally:
             connection.close()
 
+    def status(self, method, path, headers=None):
+        """Only the status of the answer: some answers (event streams) never end."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            connection.request(method, path, headers=dict(headers or {}))
+            return connection.getresponse().status
+        finally:
+            connection.close()
+
     def get(self, path, **kw):
         return self.request("GET", path, **kw)
 

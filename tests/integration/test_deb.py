@@ -95,7 +95,7 @@ def manual_pages_are_sound(tmp_path):
         assert ".SS %s\n" % verb in said["xinfer"]
     completion = tmp_path / "root/usr/share/bash-completion/completions/xinfer"
     words = run("bash", "-c", '. "$0"; COMP_WORDS=(xinfer l); COMP_CWORD=1; _xinfer; echo "${COMPREPLY[*]}"', completion)
-    assert words.split() == ["load", "ls"]
+    assert words.split() == ["load", "ls", "logs"]
 
 
 @pytest.mark.release
