@@ -64,7 +64,7 @@ static struct asked *find(struct asked *a, uint32_t n, uint64_t id)
 /* One record; each request gets an answer of its own. */
 static void run_together(struct asked *a, uint32_t n)
 {
-    struct raw_request q[XI_BATCH_MAX];
+    struct raw_request q[XI_BATCH_MAX] = {0};
     uint64_t seen = 0;
     struct raw_done d;
 

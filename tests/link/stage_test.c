@@ -42,7 +42,7 @@ static const struct xi_msg_loaded *start_on(const char *device, const char *mode
 static struct xi_done stage(uint32_t lane, enum xi_work_op op, const uint64_t *ids, uint32_t n,
                             const struct xi_part *parts, struct raw_done *ret)
 {
-    struct raw_request q[16];
+    struct raw_request q[16] = {0};
 
     for (uint32_t i = 0; i < n; i++)
         q[i] = (struct raw_request){
