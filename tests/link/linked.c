@@ -19,6 +19,7 @@ static void on_loaded(void *ctx, struct xi_host *host, const struct xi_msg_loade
 
     assert_ptr_equal(host, l->host);
     l->load = *m;
+    xi_signature_fini(&l->signature); /* of an earlier load */
     l->signature = *signature;
     l->loaded++;
 }
