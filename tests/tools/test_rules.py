@@ -64,6 +64,14 @@ def test_every_room_is_listed():
             assert {"/".join(parts[:i]) for i in range(1, len(parts) + 1)} & listed, folder
 
 
+def test_the_architecture_has_the_same_table():
+    with open(os.path.join(TOOLS, "rooms.txt")) as f:
+        listed = [line.replace(":", " ").split() for line in f]
+    with open(os.path.join(ROOT, "docs", "ARCHITECTURE.md")) as f:
+        table = f.read().split("## Who may know whom", 1)[1].split("```")[1]
+    assert [line.replace("–", "").split() for line in table.strip().splitlines()] == listed
+
+
 @pytest.mark.parametrize("line, found", [
     ("    strcpy(a, b);", True),
     ("    n = atoi (text);", True),
