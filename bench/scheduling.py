@@ -132,14 +132,15 @@ def wait_answer(daemon, name, x, began, limit=20):
     raise RuntimeError("%s did not come back" % name)
 
 
-def end_host(daemon, how):
-    """Ends the host of A in one of five ways; returns when that was (monotonic s)."""
+def end_host(daemon, how, turn):
+    """Ends the host of A in one of five ways; returns when that was (monotonic s). The input of a
+    request that did it before would be refused: each turn has its own."""
     began = time.monotonic()
     if how in ("SIGKILL", "SIGSEGV", "SIGABRT"):
         os.kill(session(daemon, "A")["host_pid"], getattr(signal, how))
         return began
     x = {"hang": 77.0, "exhaust": 88.0}[how]
-    answer = daemon.post("/v1/infer/A", floats(x, 0, 0, 0), headers={
+    answer = daemon.post("/v1/infer/A", floats(x, turn, 0, 0), headers={
         "Content-Type": "application/octet-stream", "Xinfer-Dtype": "FP32", "Xinfer-Shape": "1,4"})
     if answer.status == 200:
         raise RuntimeError("a request that ends its host was answered: %r" % answer)
@@ -148,9 +149,9 @@ def end_host(daemon, how):
 
 def crash_rounds(daemon, bench, rounds, spacing):
     windows, back = [], {}
-    for how in rounds:
+    for turn, how in enumerate(rounds):
         began = time.monotonic_ns()
-        wait = wait_answer(daemon, "A", 1.0, end_host(daemon, how))
+        wait = wait_answer(daemon, "A", 1.0, end_host(daemon, how, turn))
         back.setdefault(how, []).append(wait)
         windows.append((began, time.monotonic_ns() + 100000000))
         time.sleep(max(0, spacing - (time.monotonic_ns() - began) / 1e9))

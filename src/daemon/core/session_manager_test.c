@@ -220,15 +220,15 @@ static void a_crash_is_reloaded_under_the_same_id(void **state)
     fixture_ask(f, &waits, s, 16, 1); /* the first wait is waited with */
     fixture_submit(f, &waits);
     fake_loaded(wait_for_host(f, 1, 1000), 1000);
-    assert_in_range(xi_now_ms() - began, 95, 180);
+    assert_in_range(xi_now_ms() - began, 15, 100);
     fake_done(fake_last(), fake_last()->running[0] != 0 ? 0 : 1, XI_OK);
     assert_true(waits.answers == 1 && waits.rc == XI_OK);
 
     fake_exit(fake_last(), "ended by SIGSEGV"); /* it had answered: as the first time */
-    assert_int_equal(s->backoff_ms, 100);
+    assert_int_equal(s->backoff_ms, 20);
     fake_loaded(wait_for_host(f, 2, 1000), 1000);
     fake_exit(fake_last(), "ended by SIGSEGV");
-    assert_int_equal(s->backoff_ms, 200);
+    assert_int_equal(s->backoff_ms, 40);
     fixture_ask(f, &told, s, 16, 1); /* now back-off has set in */
     fixture_submit(f, &told);
     assert_true(told.answers == 1 && told.rc == XI_EHOST && told.r.retry_after_s >= 1);

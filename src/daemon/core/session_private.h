@@ -28,7 +28,7 @@
 #define XI_ENDED_MAX        1024u
 #define XI_WAITERS_MAX      256u
 #define XI_PENDING_MAX      16u
-#define XI_BACKOFF_FIRST_MS 100u
+#define XI_BACKOFF_FIRST_MS 20u
 #define XI_BACKOFF_MAX_MS   10000u
 #define XI_STABLE_MS        30000u
 #define XI_HOST_GRACE_MS    1000u

@@ -124,21 +124,25 @@ enum xi_rc xi_pool_attach(struct xi_pool *pool, struct xi_session *s, struct xi_
     uint32_t stages = pool->config.cores < XI_LANES_MAX ? pool->config.cores : XI_LANES_MAX;
 
     s->lanes = calloc(s->lane_count + stages, sizeof(*s->lanes));
-    if (q == NULL || s->lanes == NULL || accounts == NULL) {
-        free(q);
-        free(s->lanes);
-        s->lanes = NULL;
-        return xi_fail(err, XI_ENOMEM, "no memory for a session of %u lanes", s->lane_count);
-    }
+    if (q == NULL || s->lanes == NULL || accounts == NULL)
+        goto no_memory;
     q->pool = pool;
     q->session = s;
     q->device = &pool->devices[0];
     q->n_run = s->lane_count;
     q->max_lanes = s->lane_count + stages;
+    xi_lanes_reserve(q); /* one request each; without memory later there are no batches */
+    if (q->lane_room == 0)
+        goto no_memory;
     init_turns(q, accounts);
     link_queue(pool, q);
     s->queue = q;
     return XI_OK;
+no_memory:
+    free(q);
+    free(s->lanes);
+    s->lanes = NULL;
+    return xi_fail(err, XI_ENOMEM, "no memory for a session of %u lanes", s->lane_count);
 }
 
 void xi_pool_detach(struct xi_session *s)
