@@ -5,9 +5,7 @@
  * waits a moment, then goes on without; a thread that never comes back keeps what it holds. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
-#include <errno.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -64,7 +62,7 @@ static const struct {
 /* Shared with the thread: whoever lets go of it last frees it. */
 struct reader {
     pthread_mutex_t lock; /* of busy and abandoned */
-    sem_t done;
+    pthread_cond_t done;  /* busy went to 0 */
     int busy, abandoned;
     int waiting; /* the monitor's: a turn began and its end was not seen */
     uint64_t since_ms;
@@ -197,7 +195,7 @@ static void free_reader(struct reader *r)
 {
     close_library(r);
     (void)pthread_mutex_destroy(&r->lock);
-    (void)sem_destroy(&r->done);
+    (void)pthread_cond_destroy(&r->done);
     free(r);
 }
 
@@ -209,7 +207,7 @@ static void *turn(void *arg)
     (void)pthread_mutex_lock(&r->lock);
     int mine = r->abandoned;
     r->busy = 0;
-    (void)sem_post(&r->done);
+    (void)pthread_cond_signal(&r->done);
     (void)pthread_mutex_unlock(&r->lock);
     if (mine)
         free_reader(r);
@@ -222,15 +220,18 @@ static void *turn(void *arg)
 static int wait_for(struct reader *r)
 {
     struct timespec until;
+    int rc = 0;
 
-    (void)clock_gettime(CLOCK_MONOTONIC, &until); /* the other one may be set meanwhile */
+    (void)clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_nsec += WAIT_MS * 1000000l;
     until.tv_sec += until.tv_nsec / 1000000000l;
     until.tv_nsec %= 1000000000l;
-    while (sem_clockwait(&r->done, CLOCK_MONOTONIC, &until) != 0)
-        if (errno != EINTR)
-            return 0;
-    return 1;
+    (void)pthread_mutex_lock(&r->lock);
+    while (r->busy && rc == 0)
+        rc = pthread_cond_timedwait(&r->done, &r->lock, &until);
+    int there = !r->busy;
+    (void)pthread_mutex_unlock(&r->lock);
+    return there;
 }
 
 static int start(struct reader *r)
@@ -267,6 +268,17 @@ struct state {
     struct reader *reader;
 };
 
+/* It waits by the clock that nobody sets. */
+static void init_done(pthread_cond_t *done)
+{
+    pthread_condattr_t attr;
+
+    (void)pthread_condattr_init(&attr);
+    (void)pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    (void)pthread_cond_init(done, &attr);
+    (void)pthread_condattr_destroy(&attr);
+}
+
 static int probe_nvml(struct xi_sense *in, void *state)
 {
     struct state *s = state;
@@ -275,7 +287,7 @@ static int probe_nvml(struct xi_sense *in, void *state)
     if (r == NULL)
         return 0;
     (void)pthread_mutex_init(&r->lock, NULL);
-    (void)sem_init(&r->done, 0, 0);
+    init_done(&r->done);
     /* In a recorded tree the library lies in the tree. */
     (void)snprintf(r->path, sizeof r->path, "%s%s", in->root,
                    in->root[0] != '\0' ? "/lib/libnvidia-ml.so.1" : "libnvidia-ml.so.1");
