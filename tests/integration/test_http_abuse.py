@@ -159,6 +159,7 @@ def test_half_open_heads_are_closed_while_others_are_served(server):
             s.close()
 
 
+@pytest.mark.release  # 20 s of waiting
 def test_a_reader_that_never_reads_is_cut(server):
     slow = metric(server, "xinfer_http_slow_total")
     size = 64 << 20
