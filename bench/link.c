@@ -55,7 +55,7 @@ static void submit(struct bench *b)
                                 .parts = &part,
                                 .segments = &b->slot->segment};
     b->started = xi_now_ns();
-    if (xi_host_submit(b->host, 0, XI_WORK_ALL, &item, 1, &err) != XI_OK) {
+    if (xi_host_submit(b->host, 0, XI_WORK_ALL, XI_CORE_ANY, &item, 1, &err) != XI_OK) {
         (void)fprintf(stderr, "submit: %s\n", err.msg);
         b->bad = 1;
     }

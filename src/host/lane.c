@@ -1,6 +1,6 @@
 /* lane.c: the hot loop of a host. Per request: one record copied out of the ring, the engine, one
  * record into the other ring. No lock, no allocation, and no system call but the two wake-ups,
- * and those only when the other side sleeps. */
+ * and those only when the other side sleeps (and one where the record names another core). */
 #define _GNU_SOURCE
 #include "host/lane.h"
 
@@ -43,6 +43,7 @@ struct xi_host_lane {
     struct xi_run_sink sink;
     pthread_t thread;
     int nice, started;
+    int core;         /* that the thread stays on; XI_CORE_ANY */
     int let_go, quit; /* quit: the lane's own once it was let go */
     sem_t gate;
 
@@ -82,6 +83,7 @@ enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
     }
     (void)sem_init(&lane->gate, 0, 0);
     lane->nice = m->nice;
+    lane->core = XI_CORE_ANY;
     lane->segments = segments;
     lane->sink = (struct xi_run_sink){
         .ctx = lane->outputs, .take = xi_outputs_take, .give = xi_outputs_give};
@@ -139,6 +141,7 @@ static void answer_begin(struct xi_host_lane *lane, uint64_t id)
     memset(d, 0, sizeof *d);
     d->id = id;
     d->flags = XI_DONE_FINAL;
+    d->core = xi_self_core();
 }
 
 static void answer_error(struct xi_done *d, enum xi_rc rc, const struct xi_err *err)
@@ -290,6 +293,14 @@ static enum xi_rc serve_requests(struct xi_host_lane *lane, struct xi_work_view 
     return rc == XI_ENOENT ? XI_OK : rc;
 }
 
+static void stay_on(struct xi_host_lane *lane, int core)
+{
+    if (core == lane->core)
+        return;
+    xi_self_stay_on(core);
+    lane->core = core;
+}
+
 static void serve_record(struct xi_host_lane *lane, size_t bytes)
 {
     struct xi_work_view view;
@@ -300,8 +311,10 @@ static void serve_record(struct xi_host_lane *lane, size_t bytes)
         xi_outputs_release(lane->outputs, view.head.release.segment, view.head.release.offset);
     else if (rc == XI_OK && view.head.op == XI_WORK_QUIT)
         lane->quit = 1;
-    else if (rc == XI_OK)
+    else if (rc == XI_OK) {
+        stay_on(lane, view.head.core);
         rc = serve_requests(lane, &view);
+    }
     if (rc != XI_OK)
         _exit(XI_EXIT_PROTOCOL);
 }

@@ -204,7 +204,7 @@ static void do_load(struct xi_sessions *s, struct session *e)
     int alone = s->engine == NULL;
 
     /* Threads that an engine starts now inherit the level and cannot go up again: wide instances,
-     * whose runs need those, load where they serve. */
+     * whose runs need those, load where they serve. Others compute in their lane's thread. */
     if (e->load.threads <= 1)
         xi_self_nice(XI_NICE_LOAD);
     (void)xi_process_memory(0, &before, &peak_before);

@@ -15,7 +15,7 @@
 
 #define XI_LINK_MAGIC  0x4b4c4958u /* "XILK" */
 #define XI_LINK_MAJOR  2           /* must be equal */
-#define XI_LINK_MINOR  0
+#define XI_LINK_MINOR  1
 #define XI_MESSAGE_MAX (128u * 1024u)
 
 enum xi_msg_type {

@@ -59,11 +59,15 @@ struct xi_part {
     struct xi_mem_ref mem;
 };
 
+#define XI_CORE_ANY (-1) /* where the kernel likes */
+
 struct xi_work_head {
     uint16_t op;
     uint16_t n_requests;
     uint32_t session;          /* the daemon's number for it, on this link */
     struct xi_mem_ref release; /* XI_WORK_RELEASE */
+    int32_t core;              /* the lane's thread is to run there; XI_CORE_ANY */
+    uint32_t reserved;
 };
 
 struct xi_work_request {
@@ -92,15 +96,17 @@ struct xi_done {
     uint64_t shape_key;                  /* of PRE: requests with an equal one may share a run */
     uint64_t pre_ns, device_ns, post_ns; /* of a batch: each its share by rows */
     uint64_t copied_bytes;               /* input bytes the host or the engine had to copy */
-    char text[192];                      /* of an error */
+    int32_t core;                        /* where the lane's thread was; XI_CORE_ANY: unknown */
+    uint32_t reserved;
+    char text[192]; /* of an error */
     char hint[64];
 };
 
 _Static_assert(sizeof(struct xi_mem_ref) == 24, "wire format");
 _Static_assert(sizeof(struct xi_part) == 104, "wire format");
-_Static_assert(sizeof(struct xi_work_head) == 32, "wire format");
+_Static_assert(sizeof(struct xi_work_head) == 40, "wire format");
 _Static_assert(sizeof(struct xi_work_request) == 32 + 0, "wire format");
-_Static_assert(sizeof(struct xi_done) == 328, "wire format");
+_Static_assert(sizeof(struct xi_done) == 336, "wire format");
 
 /* Reads a record that was copied out of a ring. Walks it once, checks every count and length
  * against `bytes`; parts point into the record. EPROTO. */

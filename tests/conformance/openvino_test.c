@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -195,6 +196,44 @@ static void keeps_compiled_models(void **state)
     rmdir(dir);
 }
 
+static double seconds(clockid_t clock)
+{
+    struct timespec t;
+
+    assert_int_equal(clock_gettime(clock, &t), 0);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* Several streams on the processor, and still no other thread does the work: the core and the
+ * priority of the caller's hold for it. */
+static void computes_in_the_callers_thread(void **state)
+{
+    struct kit *k = *state;
+    struct xi_engine_options options = {.size = sizeof(options), .streams = 3, .device = "CPU"};
+    struct xi_engine_model *m;
+    struct xi_engine_request *r[3];
+    float x[4] = {-1, 2, -3, 4};
+    struct xi_tensor in = matrix(x, 1, 4), y;
+    const float want[4] = {0, 2, 0, 4};
+    double mine, all;
+
+    assert_int_equal(load(k, "openvino-ir", k->ir, "relu.xml", &options, &m), XI_ENGINE_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(k->api->request_new(m, &r[i], k->err, sizeof(k->err)), XI_ENGINE_OK);
+    mine = seconds(CLOCK_THREAD_CPUTIME_ID);
+    all = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    for (int i = 0; i < 30000; i++) {
+        y = run(k, r[i % 3], &in);
+        assert_memory_equal(y.data, want, sizeof(want));
+    }
+    mine = seconds(CLOCK_THREAD_CPUTIME_ID) - mine;
+    all = seconds(CLOCK_PROCESS_CPUTIME_ID) - all;
+    assert_true(mine > 0.9 * all);
+    for (int i = 0; i < 3; i++)
+        k->api->request_free(r[i]);
+    k->api->unload(m);
+}
+
 static void checks_its_options(void **state)
 {
     struct kit *k = *state;
@@ -243,6 +282,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_prestate(computes_in_f32, &kit),
         cmocka_unit_test_prestate(keeps_to_the_largest_shape, &kit),
         cmocka_unit_test_prestate(keeps_compiled_models, &kit),
+        cmocka_unit_test_prestate(computes_in_the_callers_thread, &kit),
         cmocka_unit_test_prestate(checks_its_options, &kit),
     };
     int failed = cmocka_run_group_tests_name("openvino", tests, NULL, NULL);

@@ -177,7 +177,7 @@ static void one_record_of_many_requests(void **state)
         items[i] = (struct xi_work_item){
             .request = {.id = i, .n_parts = 1}, .parts = &parts[i], .segments = &segments[i]};
     }
-    assert_int_equal(xi_host_submit(l.host, 0, XI_WORK_ALL, items, 40, &err), XI_OK);
+    assert_int_equal(xi_host_submit(l.host, 0, XI_WORK_ALL, XI_CORE_ANY, items, 40, &err), XI_OK);
     assert_true(linked_wait_done(&l, 40, 5000));
     assert_int_equal(t.wrong, 0);
     linked_close(&l);
@@ -227,7 +227,7 @@ static void passed_deadline_is_not_run(void **state)
     struct xi_work_item item = {.request = {.id = 1, .n_parts = 1, .deadline_ns = 1},
                                 .parts = &part,
                                 .segments = &slot->segment};
-    assert_int_equal(xi_host_submit(l.host, 0, XI_WORK_ALL, &item, 1, &err), XI_OK);
+    assert_int_equal(xi_host_submit(l.host, 0, XI_WORK_ALL, XI_CORE_ANY, &item, 1, &err), XI_OK);
     assert_true(linked_wait_done(&l, 1, 5000));
     assert_int_equal(kept.done.code, XI_ETIMEOUT);
     xi_reply_release(&kept);

@@ -231,7 +231,7 @@ enum xi_rc linked_submit(struct linked *l, uint32_t lane, uint64_t id, const flo
     struct xi_work_item item = {.request = {.id = id, .want = XI_ANSWER_TENSORS, .n_parts = 1},
                                 .parts = &part,
                                 .segments = &slot->segment};
-    rc = xi_host_submit(l->host, lane, XI_WORK_ALL, &item, 1, err);
+    rc = xi_host_submit(l->host, lane, XI_WORK_ALL, XI_CORE_ANY, &item, 1, err);
     if (rc != XI_OK) {
         xi_slot_put(slot);
         return rc;

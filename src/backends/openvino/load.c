@@ -58,6 +58,7 @@ uint32_t ov_type_to_dtype(ov_element_type_e type)
 struct settings {
     char device[32];
     char threads[16], streams[16];
+    uint32_t copies;
     ov_property_t list[PROPERTIES_MAX];
     size_t n;
 };
@@ -163,6 +164,13 @@ static int make_settings(const struct xi_engine *engine, const struct xi_engine_
     if (streams > 256 || threads > 256)
         return ov_fail(err, XI_ENGINE_UNSUPPORTED, "%u threads and %u streams: at most 256 each",
                        threads, streams);
+    /* With one stream a run computes in its caller's thread, whose core and nice level then hold
+     * for it; with several it always waits for threads of the vendor's. Each stream has its own
+     * copy of the weights in either case (at the latest when it comes out of the cache). */
+    if (strcmp(ret->device, "CPU") == 0) {
+        ret->copies = streams;
+        streams = 1;
+    }
     snprintf(ret->streams, sizeof(ret->streams), "%u", streams);
     snprintf(ret->threads, sizeof(ret->threads), "%u", threads * streams);
     set(ret, "NUM_STREAMS", ret->streams);
@@ -351,39 +359,51 @@ out:
 
 /* ---- compiling ---- */
 
-/* From the file in one step where nothing must be changed: then the compiled-model cache spares
- * reading it at all. */
+/* From the file in one step where nothing must be changed (read is NULL): then the compiled-model
+ * cache spares reading it at all. */
+static int compile_copies(struct xi_engine_model *model, const struct xi_engine_source *source,
+                          const ov_model_t *read, const struct settings *s,
+                          const struct ov_err *err)
+{
+    struct xi_engine *engine = model->engine;
+    const struct ov_library *lib = &engine->lib;
+    ov_status_e status = OK;
+
+    model->compiled = calloc(s->copies, sizeof(ov_compiled_model_t *));
+    if (model->compiled == NULL)
+        return ov_fail(err, XI_ENGINE_NO_MEMORY, "no memory for the model");
+    while (model->n_compiled < s->copies) {
+        ov_compiled_model_t **ret = &model->compiled[model->n_compiled];
+        status = read == NULL ? lib->ov_core_compile_model_from_file_props(
+                                    engine->core, source->path, s->device, s->n, s->list, ret)
+                              : lib->ov_core_compile_model_props(engine->core, read, s->device,
+                                                                 s->n, s->list, ret);
+        if (status != OK)
+            return ov_vendor_fail(lib, status, XI_ENGINE_UNSUPPORTED, "the model can't be loaded",
+                                  source->path, err);
+        model->n_compiled++;
+    }
+    return XI_ENGINE_OK;
+}
+
 static int compile(struct xi_engine_model *model, const struct xi_engine_source *source,
                    const struct xi_engine_options *options, const struct ov_err *err)
 {
     struct xi_engine *engine = model->engine;
     const struct ov_library *lib = &engine->lib;
-    struct settings s = {.n = 0};
+    struct settings s = {.copies = 1};
     ov_model_t *read = NULL;
-    ov_status_e status;
     int bounded = options != NULL && options->max_shapes != NULL && options->n_max_shapes > 0;
     int rc = make_settings(engine, options, &s, err);
 
     if (rc != XI_ENGINE_OK)
         return rc;
-    if (source->path != NULL && !bounded) {
-        status = lib->ov_core_compile_model_from_file_props(engine->core, source->path, s.device,
-                                                            s.n, s.list, &model->compiled);
-    } else {
+    if (source->path == NULL || bounded)
         rc = read_model(engine, source, &read, err);
-        if (rc == XI_ENGINE_OK && bounded)
-            rc = bound_shapes(lib, read, options, err);
-        if (rc != XI_ENGINE_OK)
-            goto out;
-        status = lib->ov_core_compile_model_props(engine->core, read, s.device, s.n, s.list,
-                                                  &model->compiled);
-    }
-    if (status != OK) {
-        model->compiled = NULL;
-        rc = ov_vendor_fail(lib, status, XI_ENGINE_UNSUPPORTED, "the model can't be loaded",
-                            source->path, err);
-    }
-out:
+    if (rc == XI_ENGINE_OK && bounded)
+        rc = bound_shapes(lib, read, options, err);
+    if (rc == XI_ENGINE_OK)
+        rc = compile_copies(model, source, read, &s, err);
     if (read != NULL)
         lib->ov_model_free(read);
     return rc;
@@ -442,10 +462,10 @@ static int describe_port(const struct ov_library *lib, const ov_output_const_por
 static int describe_ports(struct xi_engine_model *model, int direction, const struct ov_err *err)
 {
     const struct ov_library *lib = &model->engine->lib;
+    const ov_compiled_model_t *compiled = model->compiled[0];
     size_t n = 0;
-    ov_status_e status = direction == XI_INPUT
-                             ? lib->ov_compiled_model_inputs_size(model->compiled, &n)
-                             : lib->ov_compiled_model_outputs_size(model->compiled, &n);
+    ov_status_e status = direction == XI_INPUT ? lib->ov_compiled_model_inputs_size(compiled, &n)
+                                               : lib->ov_compiled_model_outputs_size(compiled, &n);
     int rc = XI_ENGINE_OK;
 
     if (status != OK || n > OV_PORTS_MAX)
@@ -456,9 +476,8 @@ static int describe_ports(struct xi_engine_model *model, int direction, const st
         return ov_fail(err, XI_ENGINE_NO_MEMORY, "no memory for %zu ports", n);
     for (size_t i = 0; i < n && rc == XI_ENGINE_OK; i++) {
         ov_output_const_port_t *port = NULL;
-        status = direction == XI_INPUT
-                     ? lib->ov_compiled_model_input_by_index(model->compiled, i, &port)
-                     : lib->ov_compiled_model_output_by_index(model->compiled, i, &port);
+        status = direction == XI_INPUT ? lib->ov_compiled_model_input_by_index(compiled, i, &port)
+                                       : lib->ov_compiled_model_output_by_index(compiled, i, &port);
         if (status != OK)
             return ov_vendor_fail(lib, status, XI_ENGINE_UNSUPPORTED, "a port is missing", NULL,
                                   err);
@@ -480,8 +499,9 @@ void ov_unload(struct xi_engine_model *model)
 {
     if (model == NULL)
         return;
-    if (model->compiled != NULL)
-        model->engine->lib.ov_compiled_model_free(model->compiled);
+    for (uint32_t i = 0; i < model->n_compiled; i++)
+        model->engine->lib.ov_compiled_model_free(model->compiled[i]);
+    free(model->compiled);
     for (int d = 0; d < 2; d++) {
         for (uint32_t i = 0; i < model->n_ports[d]; i++)
             free((void *)(uintptr_t)model->ports[d][i].name);

@@ -56,7 +56,8 @@ struct xi_engine {
 
 struct xi_engine_model {
     struct xi_engine *engine;
-    ov_compiled_model_t *compiled;
+    ov_compiled_model_t **compiled; /* n_compiled; the first one describes them all */
+    uint32_t n_compiled, next;      /* next: whose turn it is to get a request */
     uint32_t n_ports[2];
     struct xi_port *ports[2]; /* names are ours */
     atomic_uint_fast64_t busy_ns;

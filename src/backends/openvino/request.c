@@ -80,8 +80,8 @@ int ov_request_new(struct xi_engine_model *model, struct xi_engine_request **ret
             goto out;
         }
     }
-    status =
-        model->engine->lib.ov_compiled_model_create_infer_request(model->compiled, &request->infer);
+    status = model->engine->lib.ov_compiled_model_create_infer_request(
+        model->compiled[model->next++ % model->n_compiled], &request->infer);
     if (status != OK) {
         request->infer = NULL;
         rc = ov_vendor_fail(&model->engine->lib, status, XI_ENGINE_INTERNAL,

@@ -2,6 +2,7 @@
 #include "base/platform/self.h"
 
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -70,4 +71,29 @@ void xi_self_go_first(void)
     attr.flags |= 1;          /* SCHED_FLAG_RESET_ON_FORK: for this thread alone */
     attr.runtime_ns = 100000; /* the shortest there is */
     (void)syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+uint32_t xi_self_cores(void)
+{
+    cpu_set_t set;
+
+    return sched_getaffinity(0, sizeof(set), &set) == 0 ? (uint32_t)CPU_COUNT(&set) : 0;
+}
+
+int xi_self_core(void)
+{
+    return sched_getcpu();
+}
+
+void xi_self_stay_on(int core)
+{
+    static _Thread_local cpu_set_t any;
+    cpu_set_t one;
+
+    if (CPU_COUNT(&any) == 0 && sched_getaffinity(0, sizeof(any), &any) != 0)
+        return;
+    CPU_ZERO(&one);
+    if (core >= 0 && core < CPU_SETSIZE)
+        CPU_SET((unsigned)core, &one);
+    (void)sched_setaffinity(0, sizeof(any), core >= 0 ? &one : &any);
 }

@@ -31,4 +31,12 @@ void xi_self_nice(int nice);
  * starts begin as usual. */
 void xi_self_go_first(void);
 
+/* Cores that this process may use; 0: unknown. */
+uint32_t xi_self_cores(void);
+/* The core that the calling thread is on; negative: unknown. */
+int xi_self_core(void);
+/* The calling thread stays on this core; a negative one: on any that the process may use, as it
+ * stood when the thread was on any. Does nothing where the system refuses. */
+void xi_self_stay_on(int core);
+
 #endif

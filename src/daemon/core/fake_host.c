@@ -177,7 +177,7 @@ static void take_batch(struct xi_host *host, uint32_t lane, enum xi_work_op op,
         host->largest_batch = n_items;
 }
 
-enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op,
+enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op, int core,
                           const struct xi_work_item *items, uint32_t n_items, struct xi_err *err)
 {
     unsigned i, running = 0;
@@ -197,6 +197,7 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op o
     }
     XI_ASSERT((op == XI_WORK_ALL) == !fake.staged);
     take_batch(host, lane, op, items, n_items);
+    host->core[lane] = core;
     for (i = 0; i < host->lanes; i++)
         running += host->running[i] != 0;
     if (running > host->most_running)
@@ -381,7 +382,8 @@ static void answered(struct xi_host *host, uint32_t lane, struct xi_done *done)
 
 void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t device_ns)
 {
-    struct xi_done done = {.id = id, .flags = XI_DONE_FINAL, .device_ns = device_ns};
+    struct xi_done done = {
+        .id = id, .flags = XI_DONE_FINAL, .device_ns = device_ns, .core = fake.core};
 
     answered(host, lane, &done);
 }

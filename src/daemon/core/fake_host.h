@@ -32,6 +32,7 @@ struct xi_host {
     uint64_t running[XI_HOST_LANES_MAX]; /* the request in turn; 0: the lane is free */
     uint8_t first[XI_HOST_LANES_MAX];    /* the first byte of its input */
     enum xi_work_op op[XI_HOST_LANES_MAX];
+    int core[XI_HOST_LANES_MAX];                                   /* where it was to run */
     struct fake_request behind[XI_HOST_LANES_MAX][FAKE_BATCH_MAX]; /* the rest of its batch */
     uint32_t n_behind[XI_HOST_LANES_MAX];
     struct fake_request kept[FAKE_KEPT_MAX]; /* what PRE made */
@@ -52,6 +53,7 @@ struct fake {
     uint64_t peak_bytes;   /* that the store knows of everything; 0: nothing */
     unsigned peaks_noted;
     uint64_t replies; /* not yet released */
+    int core;         /* where completions say that they ran */
     int no_slots;     /* xi_shm_take has no room */
     /* What LOADED says from now on; staged: PRE's shape key is the first byte's low two bits. */
     uint32_t max_batch;

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "daemon/core/pool_cores.h"
 #include "daemon/core/pool_private.h"
 #include "daemon/core/sequences.h"
 
@@ -61,6 +62,7 @@ void xi_lane_release(struct xi_queue *q, uint32_t index)
     if (q->session->owner != NULL)
         q->session->owner->device_ns += took * lane->cost;
     lane->device->used -= lane->cost;
+    xi_core_give(q->pool, lane);
     lane->left = 0;
     lane->n = 0;
     q->pool->running--;
@@ -105,7 +107,7 @@ static uint32_t wanted(const struct xi_request *req)
     return req->want | (req->n_state > 0 ? XI_INPUT_GOES_ON : 0u);
 }
 
-static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op op,
+static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op op, int core,
                             struct xi_request *const *items, uint32_t n)
 {
     XI_UNINIT struct xi_work_item work[XI_BATCH_MAX];
@@ -129,12 +131,25 @@ static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op o
             segments[used++] = p < req->n_parts - req->n_state ? req->slot->segment
                                                                : xi_sequence_slot(req)->segment;
     }
-    return xi_host_submit(q->session->host, q->session->first_lane + lane, op, work, n, &err);
+    return xi_host_submit(q->session->host, q->session->first_lane + lane, op, core, work, n, &err);
 }
 
-static uint32_t pop_lane(struct xi_queue *q, enum xi_turn_kind kind)
+/* The one that was on this core last, if it is free. */
+static uint32_t pop_lane(struct xi_queue *q, enum xi_turn_kind kind, int core)
 {
-    return kind == XI_TURN_RUN ? q->free_run[--q->n_free_run] : q->free_stage[--q->n_free_stage];
+    uint32_t *free = kind == XI_TURN_RUN ? q->free_run : q->free_stage;
+    uint32_t *n = kind == XI_TURN_RUN ? &q->n_free_run : &q->n_free_stage;
+    uint32_t at = *n - 1, i = *n, index;
+
+    while (i-- > 0) {
+        if (q->session->lanes[free[i]].core == core) {
+            at = i;
+            break;
+        }
+    }
+    index = free[at];
+    free[at] = free[--*n];
+    return index;
 }
 
 static void fill_lane(struct xi_lane *lane, struct xi_request *const *items, uint32_t n)
@@ -185,21 +200,25 @@ static void not_sent(struct xi_queue *q, uint32_t lane, enum xi_rc rc, struct xi
 
 void xi_lane_start(struct xi_queue *q, struct xi_turn *turn, struct xi_request **items, uint32_t n)
 {
-    uint32_t index = pop_lane(q, turn->kind), i;
+    int core = xi_core_take(turn);
+    uint32_t index = pop_lane(q, turn->kind, core), i;
     struct xi_lane *lane = &q->session->lanes[index];
     int suspect = items[0]->state == XI_REQ_SUSPECT;
     uint64_t now = xi_now_ns();
     enum xi_rc rc;
 
     lane->op = op_of(q->session, items[0]);
-    rc = send_work(q, index, lane->op, items, n);
+    lane->core = core;
+    rc = send_work(q, index, lane->op, core, items, n);
     if (rc != XI_OK) {
+        xi_core_drop(q->pool, core);
         not_sent(q, index, rc, items, n);
         return;
     }
     fill_lane(lane, items, n);
     lane->started_ns = now;
     lane->reported_ns = 0;
+    lane->ended_on = XI_CORE_ANY;
     lane->kill_at_ns = now + xi_watchdog_allowance_ns(q, n);
     lane->device = turn->kind == XI_TURN_STAGE ? &q->pool->devices[0] : q->device;
     lane->cost = xi_turn_cost(turn);
@@ -232,7 +251,7 @@ void xi_pool_forget(struct xi_queue *q, uint64_t id)
         return;
     for (i = 0; i < q->n_stage; i++) {
         if (xi_host_submit(q->session->host, q->session->first_lane + q->n_run + i, XI_WORK_FORGET,
-                           &item, 1, &err) == XI_OK)
+                           XI_CORE_ANY, &item, 1, &err) == XI_OK)
             return;
     }
 }
@@ -370,6 +389,7 @@ void xi_pool_completed(struct xi_session *s, uint32_t index, struct xi_reply *re
     lane->reported_ns +=
         capped(reply->done.pre_ns) + capped(reply->done.device_ns) + capped(reply->done.post_ns);
     learn(s, lane, &reply->done);
+    lane->ended_on = reply->done.core;
     if (--lane->left == 0) {
         learn_run(q, lane);
         xi_lane_release(q, index);

@@ -3,6 +3,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "daemon/core/pool_poison.h"
 #include "daemon/core/pool_private.h"
 #include "daemon/loop/workers.h"
 

@@ -51,6 +51,8 @@ struct xi_lane {
     uint64_t reported_ns; /* sum of what its completions said */
     struct xi_device *device;
     uint32_t cost; /* of the device's budget */
+    int core;      /* where its thread was told to run last */
+    int ended_on;  /* the core that its last completion came from */
     struct xi_fair_ticket ticket;
 };
 
@@ -140,7 +142,9 @@ struct xi_pool {
     struct xi_pool_hooks hooks;
     uint32_t running; /* busy lanes of all hosts */
     uint32_t in_flight;
-    uint32_t realtime; /* open sessions of that priority */
+    uint32_t realtime;   /* open sessions of that priority */
+    int core_free;       /* the one core of ours that nothing runs on; XI_CORE_ANY: not known */
+    uint64_t cores_held; /* bit: a lane was told to run there */
     int draining;
     struct xi_device devices[XI_POOL_DEVICES_MAX];
     uint32_t n_devices;
@@ -236,15 +240,5 @@ void xi_watchdog_tick(struct xi_pool *pool, uint64_t now_ns);
 /* ---- for people ---- */
 void xi_note_refused(struct xi_queue *q, const struct xi_request *req, const struct xi_err *err);
 void xi_note_end(struct xi_queue *q, const struct xi_request *req, enum xi_rc rc);
-
-/* ---- poison ---- */
-/* Poison, and answers that are in the cache: both go by the fingerprint of the inputs.
- * 1: the request is being checked, or was answered or refused (done called). 0: go on. */
-int xi_poison_check(struct xi_queue *q, struct xi_request *req);
-/* Takes the fingerprint, then answers EINCIDENT. */
-void xi_poison_convict(struct xi_queue *q, struct xi_request *req, const char *reason);
-void xi_check_drop(struct xi_request *req); /* the request leaves while CHECKING */
-/* Goes on with a request that turned out to be harmless. */
-void xi_pool_enqueue(struct xi_queue *q, struct xi_request *req);
 
 #endif

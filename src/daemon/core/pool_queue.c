@@ -1,4 +1,5 @@
 #include "base/clock.h"
+#include "daemon/core/pool_poison.h"
 #include "daemon/core/pool_private.h"
 #include "daemon/core/sequences.h"
 

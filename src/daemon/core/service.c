@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/platform/self.h"
 #include "daemon/core/sequences.h"
 #include "daemon/core/service_private.h"
 
@@ -61,8 +62,10 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
 {
     struct xi_service *s = &in->s;
     const struct xi_service_config *c = &s->config;
-    struct xi_pool_config pool = {
-        .cores = c->cores, .queue_limit = c->queue_limit, .watchdog_min_ms = c->watchdog_min_ms};
+    struct xi_pool_config pool = {.cores = c->cores,
+                                  .own_cores = c->cores == xi_self_cores(),
+                                  .queue_limit = c->queue_limit,
+                                  .watchdog_min_ms = c->watchdog_min_ms};
     struct xi_sessions_config sessions = {.host_program = c->host_program,
                                           .engine_dir = c->engine_dir,
                                           .openvino_dir = c->openvino_dir,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/core/pool_poison.h"
 #include "daemon/core/pool_private.h"
 #include "daemon/core/sequences.h"
 
@@ -17,6 +18,7 @@ struct xi_pool *xi_pool_new(uv_loop_t *loop, const struct xi_pool_config *config
     pool->config = *config;
     if (pool->config.cores == 0)
         pool->config.cores = 1;
+    pool->core_free = XI_CORE_ANY;
     (void)uv_timer_init(loop, &pool->deadline_timer);
     (void)uv_timer_init(loop, &pool->watchdog_timer);
     (void)uv_timer_init(loop, &pool->batch_timer);

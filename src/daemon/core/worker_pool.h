@@ -18,6 +18,7 @@ struct xi_pool;
 
 struct xi_pool_config {
     uint32_t cores;           /* that run at once, of all sessions together */
+    int own_cores;            /* 1: they are all that the process may use (see pool_cores.c) */
     uint32_t queue_limit;     /* requests that wait, per session */
     uint32_t watchdog_min_ms; /* no request is given less */
     struct xi_why *why;       /* may be NULL */

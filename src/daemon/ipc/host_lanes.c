@@ -217,10 +217,10 @@ static enum xi_rc may_submit(const struct xi_host *host, uint32_t lane, uint32_t
     return XI_OK;
 }
 
-enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_work_op op,
+enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_work_op op, int core,
                           const struct xi_work_item *items, uint32_t n_items, struct xi_err *err)
 {
-    struct xi_work_head head = {.op = (uint16_t)op, .n_requests = (uint16_t)n_items};
+    struct xi_work_head head = {.op = (uint16_t)op, .n_requests = (uint16_t)n_items, .core = core};
     XI_UNINIT uint8_t record[XI_RING_RECORD_MAX];
     size_t n = sizeof head;
     enum xi_rc rc = may_submit(host, lane_index, n_items, err);

@@ -104,13 +104,14 @@ int xi_host_loads(const struct xi_host *host);
 int xi_host_idle(const struct xi_host *host);
 /* One work record to a free lane. `parts` of all requests one behind the other; `slots` (one per
  * part) says which segment each lies in: segments the host has not seen are passed first.
+ * core: where the lane's thread is to run, or XI_CORE_ANY.
  * EAGAIN: ring full; EHOST: it is ending. */
 struct xi_work_item {
     struct xi_work_request request;
     const struct xi_part *parts;
     struct xi_segment *const *segments;
 };
-enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op,
+enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op, int core,
                           const struct xi_work_item *items, uint32_t n_items,
                           struct xi_err *err) XI_MUST_CHECK;
 /* An input segment is about to be closed: tell the host to unmap it. */
