@@ -402,10 +402,10 @@ def measure_oversubscription(bench):
         alone, served, generators = {}, {n: [] for n in jobs}, []
         for _ in range(1 if bench.quick else 3):
             for name, (_, _, what) in jobs.items():
-                best = max(run_tool("inproc", "--links", links[name], *what, "--seconds", seconds / 2,
-                                    "--lanes", lanes, "--threads", threads)["rate"]
-                           for lanes, threads in ((0, 1), (1, 0)))
-                alone[name] = max(alone.get(name, 0), best)
+                for lanes, threads in ((0, 1), (1, 0)):  # a thread a request, or all for one
+                    alone.setdefault(name, {}).setdefault((lanes, threads), []).append(
+                        run_tool("inproc", "--links", links[name], *what, "--seconds", seconds / 2,
+                                 "--lanes", lanes, "--threads", threads)["rate"])
             with contextlib.ExitStack() as stack:
                 running = {n: stack.enter_context(Load(
                     tcp(d), "/v1/infer/" + n, body, headers, 4, seconds=seconds))
@@ -414,6 +414,7 @@ def measure_oversubscription(bench):
                     got = r.result()
                     served[n].append(got["rate"])
                     generators.append(got["cpu_us"] / got["seconds"] / 1e6)
+    alone = {n: max(median(rates) for rates in of.values()) for n, of in alone.items()}
     shares = {n: median(served[n]) / alone[n] for n in jobs}
     bench.say("cores_alone", {n: round(r, 1) for n, r in alone.items()}, "in-process, each alone, best of settings, inferences/s")
     bench.say("cores_served", {n: round(median(r), 1) for n, r in served.items()}, "…served, all four at once")
