@@ -76,6 +76,24 @@ static uint32_t go_back(struct xi_swap_fsm *fsm)
     return XI_SWA_STOP_TIMER | XI_SWA_REVERT | XI_SWA_UNLOAD_NEW;
 }
 
+/* One of the two leaves, or the operator wants the old one back. */
+static uint32_t called_off(struct xi_swap_fsm *fsm, enum xi_swap_event event)
+{
+    int is_parked = fsm->phase == XI_SWAP_PARK || fsm->phase == XI_SWAP_LOAD_ALONE;
+
+    switch (event) {
+    case XI_SW_NEW_LEAVING:
+    case XI_SW_NEW_GONE:
+    case XI_SW_ROLLBACK:
+        return is_parked ? go_back(fsm) : lose(fsm);
+    case XI_SW_OLD_LEAVING:
+    case XI_SW_OLD_GONE:
+        return lose(fsm);
+    default:
+        return 0;
+    }
+}
+
 static uint32_t in_load(struct xi_swap_fsm *fsm, const struct xi_swap_input *in)
 {
     switch (in->event) {
@@ -90,14 +108,9 @@ static uint32_t in_load(struct xi_swap_fsm *fsm, const struct xi_swap_input *in)
             return hold(fsm);
         return lose(fsm);
     case XI_SW_NEW_CRASHED:
-    case XI_SW_NEW_LEAVING:
-    case XI_SW_NEW_GONE:
-    case XI_SW_OLD_LEAVING:
-    case XI_SW_OLD_GONE:
-    case XI_SW_ROLLBACK:
         return lose(fsm);
     default:
-        return 0;
+        return called_off(fsm, in->event);
     }
 }
 
@@ -111,51 +124,26 @@ static uint32_t in_trial(struct xi_swap_fsm *fsm, const struct xi_swap_input *in
         return commit(fsm);
     case XI_SW_NEW_FAILED:
     case XI_SW_NEW_CRASHED:
-    case XI_SW_NEW_LEAVING:
-    case XI_SW_NEW_GONE:
-    case XI_SW_OLD_LEAVING:
-    case XI_SW_OLD_GONE:
-    case XI_SW_ROLLBACK:
         return lose(fsm);
     default:
-        return 0;
+        return called_off(fsm, in->event);
     }
 }
 
 static uint32_t in_hold(struct xi_swap_fsm *fsm, const struct xi_swap_input *in)
 {
-    switch (in->event) {
-    case XI_SW_QUIET:
-    case XI_SW_TIMER:
-        fsm->phase = XI_SWAP_PARK;
-        return XI_SWA_STOP_TIMER | XI_SWA_PARK_OLD;
-    case XI_SW_NEW_LEAVING:
-    case XI_SW_NEW_GONE:
-    case XI_SW_OLD_LEAVING:
-    case XI_SW_OLD_GONE:
-    case XI_SW_ROLLBACK:
-        return lose(fsm);
-    default:
-        return 0;
-    }
+    if (in->event != XI_SW_QUIET && in->event != XI_SW_TIMER)
+        return called_off(fsm, in->event);
+    fsm->phase = XI_SWAP_PARK;
+    return XI_SWA_STOP_TIMER | XI_SWA_PARK_OLD;
 }
 
 static uint32_t in_park(struct xi_swap_fsm *fsm, const struct xi_swap_input *in)
 {
-    switch (in->event) {
-    case XI_SW_OLD_PARKED:
-        fsm->phase = XI_SWAP_LOAD_ALONE;
-        return XI_SWA_LOAD_NEW;
-    case XI_SW_NEW_LEAVING:
-    case XI_SW_NEW_GONE:
-    case XI_SW_ROLLBACK:
-        return go_back(fsm);
-    case XI_SW_OLD_LEAVING:
-    case XI_SW_OLD_GONE:
-        return lose(fsm);
-    default:
-        return 0;
-    }
+    if (in->event != XI_SW_OLD_PARKED)
+        return called_off(fsm, in->event);
+    fsm->phase = XI_SWAP_LOAD_ALONE;
+    return XI_SWA_LOAD_NEW;
 }
 
 static uint32_t in_load_alone(struct xi_swap_fsm *fsm, const struct xi_swap_input *in)
@@ -165,15 +153,9 @@ static uint32_t in_load_alone(struct xi_swap_fsm *fsm, const struct xi_swap_inpu
         return commit(fsm);
     case XI_SW_NEW_FAILED:
     case XI_SW_NEW_CRASHED:
-    case XI_SW_NEW_LEAVING:
-    case XI_SW_NEW_GONE:
-    case XI_SW_ROLLBACK:
         return go_back(fsm);
-    case XI_SW_OLD_LEAVING:
-    case XI_SW_OLD_GONE:
-        return lose(fsm);
     default:
-        return 0;
+        return called_off(fsm, in->event);
     }
 }
 
