@@ -15,9 +15,6 @@
 
 #include "daemon/core/swap_fsm.h"
 
-#define STATES_MAX (1u << 20)
-#define TABLE_SIZE (1u << 21)
-
 enum { NONE, LOADING, READY, FAILED, BACKOFF, PARKING, PARKED, LEAVING, GONE };
 
 struct world {
@@ -32,34 +29,7 @@ struct world {
     uint8_t others_unload; /* somebody else unloaded one of them */
 };
 
-struct node {
-    struct world w;
-    uint32_t parent;
-    uint8_t event;
-};
-
-struct explorer {
-    struct node *nodes;
-    uint32_t *table;
-    uint32_t n, transitions;
-    uint32_t per_event[XI_SW_COUNT], per_action[32], per_phase[XI_SWAP_OVER + 1];
-    uint32_t left_out;
-    const char *broken;
-    uint32_t *edges;
-    uint32_t n_edges, cap_edges;
-};
-
-static void complain(struct explorer *x, const char *what)
-{
-    if (x->broken == NULL)
-        x->broken = what;
-}
-
-#define EXPECT(cond)                                                                               \
-    do {                                                                                           \
-        if (!(cond))                                                                               \
-            complain(x, #cond);                                                                    \
-    } while (0)
+#include "daemon/core/explore.h"
 
 static int has_host(uint8_t state)
 {
@@ -220,51 +190,6 @@ static void check_world(struct explorer *x, const struct world *w)
 
 /* ---- exploring ---- */
 
-static uint32_t hash_world(const struct world *w)
-{
-    const uint8_t *p = (const uint8_t *)w;
-    uint32_t h = 2166136261u;
-    size_t i;
-
-    for (i = 0; i < sizeof(*w); i++)
-        h = (h ^ p[i]) * 16777619u;
-    return h;
-}
-
-static uint32_t intern(struct explorer *x, const struct world *w, uint32_t parent, int event)
-{
-    uint32_t at = hash_world(w) & (TABLE_SIZE - 1);
-
-    while (x->table[at] != 0) {
-        if (memcmp(&x->nodes[x->table[at] - 1].w, w, sizeof(*w)) == 0)
-            return x->table[at] - 1;
-        at = (at + 1) & (TABLE_SIZE - 1);
-    }
-    assert_true(x->n < STATES_MAX);
-    x->nodes[x->n] = (struct node){*w, parent, (uint8_t)event};
-    x->table[at] = ++x->n;
-    x->per_phase[w->phase]++;
-    return x->n - 1;
-}
-
-static void arrive(struct explorer *x, uint32_t from, const struct world *w, int event)
-{
-    uint32_t to;
-
-    if (x->broken == NULL)
-        check_world(x, w);
-    to = intern(x, w, from, event);
-    if (x->n_edges == x->cap_edges) {
-        x->cap_edges = x->cap_edges == 0 ? 4096 : x->cap_edges * 2;
-        x->edges = realloc(x->edges, x->cap_edges * 2 * sizeof(*x->edges));
-        assert_non_null(x->edges);
-    }
-    x->edges[2 * x->n_edges] = from;
-    x->edges[2 * x->n_edges + 1] = to;
-    x->n_edges++;
-    x->transitions++;
-}
-
 static struct xi_swap_fsm machine_of(const struct world *w)
 {
     return (struct xi_swap_fsm){.phase = w->phase,
@@ -292,11 +217,9 @@ static void keep_machine(struct world *w, const struct xi_swap_fsm *fsm)
 static void feed(struct explorer *x, uint32_t from, struct world w, struct xi_swap_input in)
 {
     struct xi_swap_fsm fsm = machine_of(&w);
-    uint32_t acts = xi_swap_fsm_feed(&fsm, &in), i;
+    uint32_t acts = xi_swap_fsm_feed(&fsm, &in);
 
-    for (i = 0; i < 32; i++)
-        x->per_action[i] += (acts >> i) & 1u;
-    x->per_event[in.event]++;
+    count(x, (int)in.event, acts);
     keep_machine(&w, &fsm);
     act(x, &w, acts & ~x->left_out);
     arrive(x, from, &w, (int)in.event);
@@ -463,10 +386,7 @@ static void explore(struct explorer *x, uint32_t left_out)
 {
     uint32_t i;
 
-    *x = (struct explorer){.left_out = left_out};
-    x->nodes = calloc(STATES_MAX, sizeof(*x->nodes));
-    x->table = calloc(TABLE_SIZE, sizeof(*x->table));
-    assert_true(x->nodes != NULL && x->table != NULL);
+    explorer_init(x, left_out);
     begin(x, XI_TRIAL_NONE, 0, 0);
     begin(x, XI_TRIAL_NONE, 0, 1);
     begin(x, XI_TRIAL_NONE, 1, 0);
@@ -484,66 +404,30 @@ static void explore(struct explorer *x, uint32_t left_out)
     }
 }
 
-static void explorer_fini(struct explorer *x)
+static void print_world(unsigned event, const struct world *w)
 {
-    free(x->nodes);
-    free(x->table);
-    free(x->edges);
-}
-
-static void print_path(const struct explorer *x, uint32_t i)
-{
-    for (;;) {
-        const struct node *n = &x->nodes[i];
-
-        print_message("  event %2u → phase %u old %u new %u users %u/%u blocked %u flipped %u "
-                      "in_place %u others %u\n",
-                      n->event, n->w.phase, n->w.old, n->w.new, n->w.old_users, n->w.new_users,
-                      n->w.blocked, n->w.flipped, n->w.in_place, n->w.others_unload);
-        if (n->parent >= i)
-            return;
-        i = n->parent;
-    }
+    print_message("  event %2u → phase %u old %u new %u users %u/%u blocked %u flipped %u "
+                  "in_place %u others %u\n",
+                  event, w->phase, w->old, w->new, w->old_users, w->new_users, w->blocked,
+                  w->flipped, w->in_place, w->others_unload);
 }
 
 static void every_order_keeps_the_rules(void **state)
 {
     struct explorer x;
-    uint32_t i;
+    uint32_t i, seen = 0;
 
     (void)state;
     explore(&x, 0);
-    if (x.broken != NULL) {
-        print_message("broken: %s\n", x.broken);
-        print_path(&x, x.n - 1);
-    }
-    assert_null(x.broken);
-    print_message("explored %u states, %u transitions\n", x.n, x.transitions);
+    assert_unbroken(&x);
     for (i = 0; i < XI_SW_COUNT; i++)
         assert_true(x.per_event[i] > 0);
     for (i = 1; (1u << i) <= XI_SWA_FREE; i++) /* bits: 0 is STOP_TIMER */
         assert_true(x.per_action[i] > 0);
-    for (i = 0; i <= XI_SWAP_OVER; i++)
-        assert_true(x.per_phase[i] > 0);
+    for (i = 0; i < x.n; i++)
+        seen |= 1u << x.nodes[i].w.phase;
+    assert_int_equal(seen, (1u << (XI_SWAP_OVER + 1)) - 1);
     explorer_fini(&x);
-}
-
-/* Marks what can reach a marked node. */
-static void mark_backwards(const struct explorer *x, uint8_t *marked)
-{
-    int changed = 1;
-
-    while (changed) {
-        uint32_t i;
-
-        changed = 0;
-        for (i = x->n_edges; i-- > 0;) {
-            if (marked[x->edges[2 * i + 1]] && !marked[x->edges[2 * i]]) {
-                marked[x->edges[2 * i]] = 1;
-                changed = 1;
-            }
-        }
-    }
 }
 
 /* From everywhere a swap can end; from every beginning it can succeed and it can be rolled back,
