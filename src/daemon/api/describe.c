@@ -13,6 +13,25 @@ void xi_describe_value(struct xi_str *s, double v)
         xi_str_number(s, v, 12);
 }
 
+static void add_key(struct xi_str *s, const char *key)
+{
+    xi_str_puts(s, ",\"");
+    xi_str_puts(s, key);
+    xi_str_puts(s, "\":");
+}
+
+void xi_describe_number(struct xi_str *s, const char *key, double v)
+{
+    add_key(s, key);
+    xi_describe_value(s, v);
+}
+
+void xi_describe_text(struct xi_str *s, const char *key, const char *value)
+{
+    add_key(s, key);
+    xi_str_json(s, value);
+}
+
 void xi_describe_error(struct xi_str *s, const struct xi_err *err)
 {
     if (err->rc == XI_OK)
@@ -30,29 +49,20 @@ void xi_describe_hist(struct xi_str *s, const struct xi_hist *h)
                   xi_hist_quantile_us(h, 0.99), h->max_us);
 }
 
-static void add_text(struct xi_str *s, const char *key, const char *value)
-{
-    xi_str_printf(s, "\"%s\":", key);
-    xi_str_json(s, value);
-    xi_str_puts(s, ",");
-}
-
 /* What a list shows of the work done; the whole of it is in the session's own page. */
 static void session_rates(struct xi_str *s, const struct xi_session *x)
 {
     const struct xi_session_stats *t = &x->stats;
 
-    xi_str_puts(s, "\"fps\":");
-    xi_describe_value(s, xi_rate_done_per_s(&x->rate));
-    xi_str_puts(s, ",\"device_ms_per_s\":");
-    xi_describe_value(s, xi_rate_busy_ms_per_s(&x->rate));
+    xi_describe_number(s, "fps", xi_rate_done_per_s(&x->rate));
+    xi_describe_number(s, "device_ms_per_s", xi_rate_busy_ms_per_s(&x->rate));
     xi_str_printf(s,
                   ",\"requests\":%" PRIu64 ",\"errors\":%" PRIu64 ",\"latency_us\":", t->requests,
                   t->client_errors + t->server_errors);
     if (t->total.count == 0)
-        xi_str_puts(s, "null,");
+        xi_str_puts(s, "null");
     else
-        xi_str_printf(s, "{\"p50\":%" PRIu64 ",\"p99\":%" PRIu64 "},",
+        xi_str_printf(s, "{\"p50\":%" PRIu64 ",\"p99\":%" PRIu64 "}",
                       xi_hist_quantile_us(&t->total, 0.5), xi_hist_quantile_us(&t->total, 0.99));
 }
 
@@ -62,19 +72,19 @@ static void session_swap(struct xi_str *s, const struct xi_session *x)
     const struct xi_swap_view *v = x->swap;
 
     if (x->replaced[0] != '\0') {
-        xi_str_printf(s, "\"replaced\":{\"id\":\"%s\",\"version\":", x->replaced);
-        xi_str_json(s, x->replaced_version);
-        xi_str_printf(s, "},\"strategy\":\"%s\",", x->replaced_how);
+        xi_str_printf(s, ",\"replaced\":{\"id\":\"%s\"", x->replaced);
+        xi_describe_text(s, "version", x->replaced_version);
+        xi_str_printf(s, "},\"strategy\":\"%s\"", x->replaced_how);
     }
     if (x->successor[0] != '\0')
-        xi_str_printf(s, "\"successor\":\"%s\",", x->successor);
+        xi_str_printf(s, ",\"successor\":\"%s\"", x->successor);
     if (v == NULL)
         return;
     xi_str_printf(s,
-                  "\"swap\":{\"role\":\"%s\",\"phase\":\"%s\",\"strategy\":\"%s\",\"old\":\"%s\","
+                  ",\"swap\":{\"role\":\"%s\",\"phase\":\"%s\",\"strategy\":\"%s\",\"old\":\"%s\","
                   "\"new\":\"%s\",\"canary\":%.3f,\"old_requests\":%" PRIu64
                   ",\"old_errors\":%" PRIu64 ",\"new_requests\":%" PRIu64 ",\"new_errors\":%" PRIu64
-                  ",\"skipped\":%" PRIu64 "},",
+                  ",\"skipped\":%" PRIu64 "}",
                   strcmp(v->new_id, x->id) == 0 ? "new" : "old", v->phase, v->strategy, v->old_id,
                   v->new_id, v->share / (double)XI_SHARE_ALL, v->old_requests, v->old_errors,
                   v->new_requests, v->new_errors, v->skipped);
@@ -94,42 +104,42 @@ uint64_t xi_describe_memory(const struct xi_session *x)
 
 static void session_fields(struct xi_str *s, const struct xi_session *x)
 {
-    xi_str_printf(s, "\"id\":\"%s\",", x->id);
-    add_text(s, "name", x->name);
-    add_text(s, "version", x->version);
-    add_text(s, "tenant", x->tenant);
-    xi_str_printf(s, "\"state\":\"%s\",\"digest\":\"%s\",", xi_session_state_name(x->state),
+    xi_str_printf(s, "\"id\":\"%s\"", x->id);
+    xi_describe_text(s, "name", x->name);
+    xi_describe_text(s, "version", x->version);
+    xi_describe_text(s, "tenant", x->tenant);
+    xi_str_printf(s, ",\"state\":\"%s\",\"digest\":\"%s\"", xi_session_state_name(x->state),
                   x->digest);
-    add_text(s, "variant", x->variant);
-    add_text(s, "engine", x->engine);
-    add_text(s, "device", x->device);
-    add_text(s, "isolation", xi_isolation_name(x->isolation));
-    add_text(s, "isolation_reason", x->isolation_reason);
+    xi_describe_text(s, "variant", x->variant);
+    xi_describe_text(s, "engine", x->engine);
+    xi_describe_text(s, "device", x->device);
+    xi_describe_text(s, "isolation", xi_isolation_name(x->isolation));
+    xi_describe_text(s, "isolation_reason", x->isolation_reason);
     xi_str_printf(s,
-                  "\"memory\":%" PRIu64 ",\"peak_memory\":%" PRIu64
+                  ",\"memory\":%" PRIu64 ",\"peak_memory\":%" PRIu64
                   ",\"instances\":%u,\"queued\":%u,\"running\":%u,\"restarts\":%u,\"crashes\":%u,"
                   "\"load_us\":%" PRIu64 ",\"warm_us\":%" PRIu64 ",\"loaded_at_ms\":%" PRIu64
-                  ",\"flow\":%s,\"takes_image\":%s,\"draws\":%s,",
+                  ",\"flow\":%s,\"takes_image\":%s,\"draws\":%s",
                   xi_describe_memory(x), x->peak_bytes, x->lane_count, x->queued, x->running,
                   x->restarts, x->crashes, x->load_us, x->warm_us, x->loaded_at_ms,
                   x->has_flow ? "true" : "false", x->takes_image ? "true" : "false",
                   x->draws ? "true" : "false");
-    xi_str_printf(s, "\"priority\":\"%s\",\"max_batch\":%u,\"reserved\":%" PRIu64 ",",
+    xi_str_printf(s, ",\"priority\":\"%s\",\"max_batch\":%u,\"reserved\":%" PRIu64,
                   priority_name(x->options.priority), x->max_batch, x->reserved_bytes);
-    xi_str_printf(s, "\"pinned\":%s,\"lazy\":%s,\"keep_alive_s\":%u,\"leases\":%u,",
+    xi_str_printf(s, ",\"pinned\":%s,\"lazy\":%s,\"keep_alive_s\":%u,\"leases\":%u",
                   x->options.pinned ? "true" : "false", x->options.lazy ? "true" : "false",
                   x->options.keep_alive_s, x->leases);
     session_swap(s, x);
     if (x->host != NULL) {
-        xi_str_printf(s, "\"host_pid\":%d,", xi_host_pid(x->host));
-        add_text(s, "sandbox", xi_host_sandbox(x->host));
+        xi_str_printf(s, ",\"host_pid\":%d", xi_host_pid(x->host));
+        xi_describe_text(s, "sandbox", xi_host_sandbox(x->host));
     } else {
-        xi_str_puts(s, "\"host_pid\":null,");
+        xi_str_puts(s, ",\"host_pid\":null");
     }
     if (x->state == XI_SESSION_LOADING || x->state == XI_SESSION_WARMING)
-        add_text(s, "phase", x->phase);
+        xi_describe_text(s, "phase", x->phase);
     session_rates(s, x);
-    xi_str_puts(s, "\"why\":");
+    xi_str_puts(s, ",\"why\":");
     xi_describe_error(s, &x->why);
 }
 
@@ -187,13 +197,13 @@ static void add_variants(struct xi_str *s, const struct xi_package_record *r)
     xi_str_puts(s, ",\"variants\":[");
     for (uint32_t i = 0; i < r->n_variants; i++) {
         const struct xi_record_variant *v = &r->variants[i];
-        xi_str_puts(s, i ? ",{" : "{");
-        add_text(s, "id", v->id);
-        add_text(s, "engine", v->engine);
-        add_text(s, "format", v->format);
-        add_text(s, "device", v->device);
-        add_text(s, "precision", v->precision);
-        xi_str_printf(s, "\"memory\":%" PRIu64 "}", v->memory_bytes);
+        xi_str_puts(s, i ? ",{\"id\":" : "{\"id\":");
+        xi_str_json(s, v->id);
+        xi_describe_text(s, "engine", v->engine);
+        xi_describe_text(s, "format", v->format);
+        xi_describe_text(s, "device", v->device);
+        xi_describe_text(s, "precision", v->precision);
+        xi_str_printf(s, ",\"memory\":%" PRIu64 "}", v->memory_bytes);
     }
     xi_str_puts(s, "]");
 }
@@ -201,13 +211,13 @@ static void add_variants(struct xi_str *s, const struct xi_package_record *r)
 void xi_describe_package(struct xi_str *s, const char *digest, const struct xi_package_record *r,
                          uint64_t bytes, int64_t installed_at_ms)
 {
-    xi_str_printf(s, "{\"digest\":\"%s\",", digest);
-    add_text(s, "name", r->name);
-    add_text(s, "version", r->version);
-    add_text(s, "description", r->description);
-    add_text(s, "license", r->license);
-    add_text(s, "input", r->input);
-    xi_str_puts(s, "\"outputs\":[");
+    xi_str_printf(s, "{\"digest\":\"%s\"", digest);
+    xi_describe_text(s, "name", r->name);
+    xi_describe_text(s, "version", r->version);
+    xi_describe_text(s, "description", r->description);
+    xi_describe_text(s, "license", r->license);
+    xi_describe_text(s, "input", r->input);
+    xi_str_puts(s, ",\"outputs\":[");
     for (int i = 0; i < XI_RECORD_OUTPUTS_MAX && r->outputs[i][0]; i++) {
         xi_str_puts(s, i ? "," : "");
         xi_str_json(s, r->outputs[i]);
@@ -228,24 +238,20 @@ void xi_describe_machine(struct xi_str *s, const struct xi_resources *r)
 {
     xi_str_puts(s, "\"cpu\":{\"model\":");
     xi_str_json(s, r->cpu_model);
-    xi_str_printf(s, ",\"cores\":%u,\"load\":", r->cores);
-    xi_describe_value(s, r->cpu_load);
-    xi_str_puts(s, ",\"load_1m\":");
-    xi_describe_value(s, r->load_1m);
-    xi_str_puts(s, ",\"mhz\":");
-    xi_describe_value(s, r->cpu_mhz);
+    xi_str_printf(s, ",\"cores\":%u", r->cores);
+    xi_describe_number(s, "load", r->cpu_load);
+    xi_describe_number(s, "load_1m", r->load_1m);
+    xi_describe_number(s, "mhz", r->cpu_mhz);
     xi_str_puts(s, "},\"memory\":{\"total\":");
     xi_describe_value(s, r->memory_total_bytes);
-    xi_str_puts(s, ",\"available\":");
-    xi_describe_value(s, r->memory_available_bytes);
+    xi_describe_number(s, "available", r->memory_available_bytes);
     xi_str_puts(s, "},\"thermal\":{\"max_celsius\":");
     xi_describe_value(s, r->max_celsius);
     xi_str_puts(s, ",\"zones\":[");
     for (uint32_t i = 0; i < r->n_thermal && i < XI_THERMAL_MAX; i++) {
         xi_str_puts(s, i ? ",{\"name\":" : "{\"name\":");
         xi_str_json(s, r->thermal[i].name);
-        xi_str_puts(s, ",\"celsius\":");
-        xi_describe_value(s, r->thermal[i].celsius);
+        xi_describe_number(s, "celsius", r->thermal[i].celsius);
         xi_str_puts(s, "}");
     }
     xi_str_puts(s, "]}");
@@ -254,29 +260,29 @@ void xi_describe_machine(struct xi_str *s, const struct xi_resources *r)
 static void add_bytes(struct xi_str *s, const char *key, uint64_t bytes, int known)
 {
     if (known)
-        xi_str_printf(s, "\"%s\":%" PRIu64 ",", key, bytes);
+        xi_str_printf(s, ",\"%s\":%" PRIu64, key, bytes);
     else
-        xi_str_printf(s, "\"%s\":null,", key);
+        xi_str_printf(s, ",\"%s\":null", key);
 }
 
 void xi_describe_plan(struct xi_str *s, const struct xi_plan *p)
 {
-    xi_str_puts(s, "{\"dry_run\":true,");
-    add_text(s, "version", p->version);
-    add_text(s, "variant", p->variant);
-    add_text(s, "engine", p->engine);
-    add_text(s, "device", p->device);
-    add_text(s, "isolation", xi_isolation_name(p->isolation));
-    add_text(s, "isolation_reason", p->isolation_reason);
-    add_text(s, "skipped", p->skipped);
+    xi_str_puts(s, "{\"dry_run\":true");
+    xi_describe_text(s, "version", p->version);
+    xi_describe_text(s, "variant", p->variant);
+    xi_describe_text(s, "engine", p->engine);
+    xi_describe_text(s, "device", p->device);
+    xi_describe_text(s, "isolation", xi_isolation_name(p->isolation));
+    xi_describe_text(s, "isolation_reason", p->isolation_reason);
+    xi_describe_text(s, "skipped", p->skipped);
     add_bytes(s, "memory_needed", p->needed_bytes, p->needed_bytes > 0);
-    xi_str_printf(s, "\"memory_measured\":%s,\"memory_figure\":\"%s\",",
+    xi_str_printf(s, ",\"memory_measured\":%s,\"memory_figure\":\"%s\"",
                   p->figure == XI_MEMORY_MEASURED ? "true" : "false",
                   xi_memory_source_name(p->figure));
     add_bytes(s, "memory_free", p->free_bytes, p->limit_bytes > 0);
     add_bytes(s, "memory_limit", p->limit_bytes, p->limit_bytes > 0);
-    add_text(s, "evicts", p->evicts);
-    xi_str_printf(s, "\"admitted\":%s,\"why\":", p->verdict.rc == XI_OK ? "true" : "false");
+    xi_describe_text(s, "evicts", p->evicts);
+    xi_str_printf(s, ",\"admitted\":%s,\"why\":", p->verdict.rc == XI_OK ? "true" : "false");
     xi_describe_error(s, &p->verdict);
     xi_str_puts(s, "}");
 }

@@ -20,6 +20,9 @@ void xi_describe_machine(struct xi_str *s, const struct xi_resources *r);
 void xi_describe_error(struct xi_str *s, const struct xi_err *err); /* null when it is XI_OK */
 /* A measured value, or null when it is unknown. */
 void xi_describe_value(struct xi_str *s, double v);
+/* ,"key":… as one more member of an object; key is one of ours and needs no escapes. */
+void xi_describe_number(struct xi_str *s, const char *key, double v);
+void xi_describe_text(struct xi_str *s, const char *key, const char *value);
 
 /* What a load would do. */
 void xi_describe_plan(struct xi_str *s, const struct xi_plan *plan);

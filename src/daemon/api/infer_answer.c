@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/describe.h"
 #include "daemon/api/infer.h"
 #include "wire/json_pull.h"
 
@@ -91,12 +92,9 @@ static void begin_envelope(struct xi_infer *inf)
     xi_str_clear(out);
     xi_str_puts(out, "{\"model\":");
     xi_str_json(out, s->name);
-    xi_str_puts(out, ",\"id\":\"");
-    xi_str_puts(out, s->id);
-    xi_str_puts(out, "\",\"version\":");
-    xi_str_json(out, s->version);
-    xi_str_puts(out, ",\"node\":");
-    xi_str_json(out, inf->x->server->service->node);
+    xi_describe_text(out, "id", s->id);
+    xi_describe_text(out, "version", s->version);
+    xi_describe_text(out, "node", inf->x->server->service->node);
     xi_str_puts(out, ",\"outputs\":");
 }
 

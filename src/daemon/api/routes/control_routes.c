@@ -68,10 +68,9 @@ static void on_installed(void *ctx, const struct xi_package_record *record, int 
         return;
     xi_digest_text(&record->digest, digest);
     xi_str_clear(&x->body);
-    xi_str_printf(&x->body, "{\"digest\":\"%s\",\"name\":", digest);
-    xi_str_json(&x->body, record->name);
-    xi_str_puts(&x->body, ",\"version\":");
-    xi_str_json(&x->body, record->version);
+    xi_str_printf(&x->body, "{\"digest\":\"%s\"", digest);
+    xi_describe_text(&x->body, "name", record->name);
+    xi_describe_text(&x->body, "version", record->version);
     xi_str_printf(&x->body, ",\"existed\":%s}", existed ? "true" : "false");
     xi_answer_body(x, existed ? 200 : 201, "application/json");
 }

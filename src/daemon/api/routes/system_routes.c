@@ -133,8 +133,7 @@ static void add_devices(struct xi_str *s, const struct xi_engine_probe *p)
         const struct xi_engine_device *d = &p->devices[i];
         xi_str_puts(s, i ? ",{\"id\":" : "{\"id\":");
         xi_str_json(s, d->id);
-        xi_str_puts(s, ",\"name\":");
-        xi_str_json(s, d->name);
+        xi_describe_text(s, "name", d->name);
         xi_str_printf(s,
                       ",\"kind\":\"%s\",\"exclusive\":%s,\"memory_total_bytes\":%" PRIu64
                       ",\"memory_free_bytes\":%" PRIu64 ",\"context_bytes\":%" PRIu64 "}",
@@ -223,8 +222,7 @@ void xi_system_capabilities(struct xi_exchange *x)
             continue;
         xi_str_puts(out, first ? "{\"session\":" : ",{\"session\":");
         xi_str_json(out, s->name);
-        xi_str_puts(out, ",\"sandbox\":");
-        xi_str_json(out, xi_host_sandbox(s->host));
+        xi_describe_text(out, "sandbox", xi_host_sandbox(s->host));
         xi_str_puts(out, "}");
         first = 0;
     }

@@ -42,18 +42,6 @@ struct viewer {
     int all;
 };
 
-static void number(struct xi_str *s, const char *key, double v)
-{
-    xi_str_printf(s, ",\"%s\":", key);
-    xi_describe_value(s, v);
-}
-
-static void text(struct xi_str *s, const char *key, const char *value)
-{
-    xi_str_printf(s, ",\"%s\":", key);
-    xi_str_json(s, value);
-}
-
 static void whole(struct xi_str *s, const char *key, uint64_t v)
 {
     xi_str_printf(s, ",\"%s\":%" PRIu64, key, v);
@@ -130,7 +118,8 @@ static void add_budget(struct telemetry *t, const struct joined *j)
     struct xi_budget_view view = {0};
     int known = find_budget(t, j, &view);
 
-    number(s, "memory_limit", known && view.limit > 0 ? (double)view.limit : XI_UNKNOWN);
+    xi_describe_number(s, "memory_limit",
+                       known && view.limit > 0 ? (double)view.limit : XI_UNKNOWN);
     whole(s, "reserved", known && t->all ? view.held : j->reserved);
 }
 
@@ -151,22 +140,25 @@ static void add_device(struct telemetry *t, const struct joined *j)
         total = (double)j->device->memory_total_bytes;
     xi_str_puts(s, "{\"id\":");
     xi_str_json(s, j->sensor ? m->id : j->device->id);
-    text(s, "kind", xi_device_kind_name(j->sensor ? m->kind : j->device->kind));
-    text(s, "name", j->sensor && m->name[0] ? m->name : j->device ? j->device->name : "");
-    text(s, "source", j->sensor ? m->source : j->engine->name);
+    xi_describe_text(s, "kind", xi_device_kind_name(j->sensor ? m->kind : j->device->kind));
+    xi_describe_text(s, "name",
+                     j->sensor && m->name[0] ? m->name
+                     : j->device             ? j->device->name
+                                             : "");
+    xi_describe_text(s, "source", j->sensor ? m->source : j->engine->name);
     xi_str_puts(s, ",\"engine\":");
     if (j->device != NULL)
         xi_str_json(s, j->engine->name);
     else
         xi_str_puts(s, "null");
-    number(s, "load", m->load);
-    number(s, "temp", m->celsius);
-    number(s, "temp_limit", m->hot_celsius);
-    number(s, "power_w", m->power_w);
-    number(s, "clock_mhz", m->clock_mhz);
-    number(s, "memory_total", total);
-    number(s, "memory_used", m->memory_used_bytes);
-    text(s, "throttled", m->throttled);
+    xi_describe_number(s, "load", m->load);
+    xi_describe_number(s, "temp", m->celsius);
+    xi_describe_number(s, "temp_limit", m->hot_celsius);
+    xi_describe_number(s, "power_w", m->power_w);
+    xi_describe_number(s, "clock_mhz", m->clock_mhz);
+    xi_describe_number(s, "memory_total", total);
+    xi_describe_number(s, "memory_used", m->memory_used_bytes);
+    xi_describe_text(s, "throttled", m->throttled);
     add_budget(t, j);
     whole(s, "sessions", j->sessions);
     xi_str_puts(s, "}");
@@ -223,18 +215,19 @@ static void add_head(struct telemetry *t)
                       : XI_UNKNOWN;
 
     xi_str_printf(s, "{\"at_ms\":%" PRIu64, xi_wall_ms());
-    text(s, "node", service->node);
-    number(s, "uptime_s",
-           service->started_ms ? (double)((xi_now_ms() - service->started_ms) / 1000) : 0);
-    number(s, "gpu_temp", hottest(r, XI_DEV_GPU));
-    number(s, "cpu_temp", hottest(r, XI_DEV_CPU));
-    number(s, "npu_temp", hottest(r, XI_DEV_NPU));
-    number(s, "vram_usage", vram_usage(r));
-    number(s, "ram_usage", used >= 0 ? used / r->memory_total_bytes : XI_UNKNOWN);
-    number(s, "cpu_load", r->cpu_load);
-    number(s, "board_power_w", r->board_power_w);
-    number(s, "sensors_age_ms",
-           r->sampled_at_ms ? (double)(xi_now_ms() - r->sampled_at_ms) : XI_UNKNOWN);
+    xi_describe_text(s, "node", service->node);
+    xi_describe_number(s, "uptime_s",
+                       service->started_ms ? (double)((xi_now_ms() - service->started_ms) / 1000)
+                                           : 0);
+    xi_describe_number(s, "gpu_temp", hottest(r, XI_DEV_GPU));
+    xi_describe_number(s, "cpu_temp", hottest(r, XI_DEV_CPU));
+    xi_describe_number(s, "npu_temp", hottest(r, XI_DEV_NPU));
+    xi_describe_number(s, "vram_usage", vram_usage(r));
+    xi_describe_number(s, "ram_usage", used >= 0 ? used / r->memory_total_bytes : XI_UNKNOWN);
+    xi_describe_number(s, "cpu_load", r->cpu_load);
+    xi_describe_number(s, "board_power_w", r->board_power_w);
+    xi_describe_number(s, "sensors_age_ms",
+                       r->sampled_at_ms ? (double)(xi_now_ms() - r->sampled_at_ms) : XI_UNKNOWN);
     xi_str_puts(s, ",");
     xi_describe_machine(s, r);
     xi_str_puts(s, ",\"sessions\":[");
@@ -281,19 +274,20 @@ static void add_session(struct telemetry *t, const struct xi_session *x)
     struct xi_str *s = &t->doc.text;
 
     xi_str_printf(s, "{\"id\":\"%s\"", x->id);
-    text(s, "name", x->name);
-    text(s, "version", x->version);
-    text(s, "tenant", x->tenant);
-    text(s, "state", xi_session_state_name(x->state));
-    text(s, "device", x->device);
-    text(s, "isolation", xi_isolation_name(x->isolation));
-    number(s, "fps", fps);
-    number(s, "device_ms_per_s", xi_rate_busy_ms_per_s(&x->rate));
+    xi_describe_text(s, "name", x->name);
+    xi_describe_text(s, "version", x->version);
+    xi_describe_text(s, "tenant", x->tenant);
+    xi_describe_text(s, "state", xi_session_state_name(x->state));
+    xi_describe_text(s, "device", x->device);
+    xi_describe_text(s, "isolation", xi_isolation_name(x->isolation));
+    xi_describe_number(s, "fps", fps);
+    xi_describe_number(s, "device_ms_per_s", xi_rate_busy_ms_per_s(&x->rate));
     whole(s, "queued", x->queued);
     whole(s, "running", x->running);
     whole(s, "lanes", x->lane_count);
     whole(s, "memory", xi_describe_memory(x));
-    number(s, "batch_mean", st->runs > 0 ? (double)st->ran / (double)st->runs : XI_UNKNOWN);
+    xi_describe_number(s, "batch_mean",
+                       st->runs > 0 ? (double)st->ran / (double)st->runs : XI_UNKNOWN);
     whole(s, "requests", st->requests);
     whole(s, "errors", st->client_errors + st->server_errors);
     whole(s, "refused", st->refused);
@@ -315,16 +309,18 @@ static void add_tenant(struct xi_str *s, const struct xi_tenant *t, double all_b
     xi_str_puts(s, "{\"name\":");
     xi_str_json(s, t->name);
     whole(s, "weight", t->limits.weight);
-    number(s, "share", busy >= 0 && all_busy > 0 ? busy / all_busy : XI_UNKNOWN);
-    number(s, "device_ms_per_s", busy);
-    number(s, "fps", xi_rate_done_per_s(&t->rate));
+    xi_describe_number(s, "share", busy >= 0 && all_busy > 0 ? busy / all_busy : XI_UNKNOWN);
+    xi_describe_number(s, "device_ms_per_s", busy);
+    xi_describe_number(s, "fps", xi_rate_done_per_s(&t->rate));
     whole(s, "queued", t->queued);
     whole(s, "running", t->running);
     whole(s, "sessions", t->sessions);
     whole(s, "refused", t->refused_quota);
     whole(s, "memory", t->reserved_bytes);
-    number(s, "memory_limit", t->limits.memory_bytes ? (double)t->limits.memory_bytes : XI_UNKNOWN);
-    number(s, "rate_limit", t->limits.rate_per_s > 0 ? t->limits.rate_per_s : XI_UNKNOWN);
+    xi_describe_number(s, "memory_limit",
+                       t->limits.memory_bytes ? (double)t->limits.memory_bytes : XI_UNKNOWN);
+    xi_describe_number(s, "rate_limit",
+                       t->limits.rate_per_s > 0 ? t->limits.rate_per_s : XI_UNKNOWN);
     xi_str_puts(s, "}");
 }
 
@@ -367,7 +363,7 @@ static void add_daemon(struct telemetry *t)
     struct xi_pool_stats pool;
     struct xi_shm_stats shm;
 
-    number(s, "fps", t->fps);
+    xi_describe_number(s, "fps", t->fps);
     if (!t->all) { /* of all tenants together: the administrator's */
         xi_str_puts(s, ",\"pool\":null,\"daemon\":null}");
         return;
@@ -386,8 +382,8 @@ static void add_daemon(struct telemetry *t)
     xi_str_printf(s, "},\"daemon\":{\"connections\":%u", h->connections);
     whole(s, "streams", server->streams.n);
     whole(s, "http_requests", h->requests);
-    number(s, "rss", t->machine.daemon_rss_bytes);
-    number(s, "open_fds", t->machine.daemon_open_fds);
+    xi_describe_number(s, "rss", t->machine.daemon_rss_bytes);
+    xi_describe_number(s, "open_fds", t->machine.daemon_open_fds);
     whole(s, "input_memory", shm.budget_bytes);
     whole(s, "input_memory_used", shm.used_bytes);
     whole(s, "input_memory_refused", shm.refused);

@@ -19,31 +19,25 @@ static void add_entry(struct xi_str *s, const struct xi_why_entry *e)
         xi_str_puts(s, ",\"request\":null");
     else
         xi_str_printf(s, ",\"request\":%" PRIu64, e->request);
-    xi_str_puts(s, ",\"session\":");
-    xi_str_json(s, e->session);
-    xi_str_puts(s, ",\"name\":");
-    xi_str_json(s, e->name);
-    xi_str_puts(s, ",\"text\":");
-    xi_str_json(s, e->text);
-    xi_str_puts(s, ",\"hint\":");
-    xi_str_json(s, e->hint);
+    xi_describe_text(s, "session", e->session);
+    xi_describe_text(s, "name", e->name);
+    xi_describe_text(s, "text", e->text);
+    xi_describe_text(s, "hint", e->hint);
     xi_str_puts(s, "}");
 }
 
 static void add_session(struct xi_str *s, const struct xi_session *now)
 {
-    xi_str_printf(s, "{\"id\":\"%s\",\"name\":", now->id);
-    xi_str_json(s, now->name);
+    xi_str_printf(s, "{\"id\":\"%s\"", now->id);
+    xi_describe_text(s, "name", now->name);
     xi_str_printf(s,
                   ",\"state\":\"%s\",\"restarts\":%u,\"crashes\":%u,\"backoff_ms\":%u,"
-                  "\"reserved_bytes\":%" PRIu64 ",\"skipped\":",
+                  "\"reserved_bytes\":%" PRIu64,
                   xi_session_state_name(now->state), now->restarts, now->crashes, now->backoff_ms,
                   now->reserved_bytes);
-    xi_str_json(s, now->skipped);
-    xi_str_puts(s, ",\"isolation\":");
-    xi_str_json(s, xi_isolation_name(now->isolation));
-    xi_str_puts(s, ",\"isolation_reason\":");
-    xi_str_json(s, now->isolation_reason);
+    xi_describe_text(s, "skipped", now->skipped);
+    xi_describe_text(s, "isolation", xi_isolation_name(now->isolation));
+    xi_describe_text(s, "isolation_reason", now->isolation_reason);
     xi_str_puts(s, ",\"why\":");
     xi_describe_error(s, &now->why);
     xi_str_puts(s, "}");
