@@ -25,10 +25,8 @@ static void batches_form_while_the_lane_is_busy(void **state)
     (void)state;
     fake.rank = 2;
     s = room_load(&r, "one", "default", 1, 8);
-    for (i = 0; i < 20; i++) {
-        room_ask(&r, &a[i], s, 1, (uint8_t)i);
-        fixture_submit(r.f, &a[i]);
-    }
+    for (i = 0; i < 20; i++)
+        room_send(&r, &a[i], s, 1, (uint8_t)i);
     assert_int_equal(fake_last()->n_behind[0], 0); /* the first did not wait for anybody */
     assert_true(room_answer_one(fake_last()));
     assert_int_equal(fake_last()->n_behind[0], 7);
@@ -61,8 +59,7 @@ static void shapes_rows_and_classes_do_not_mix(void **state)
     (void)state;
     fake.rank = 2;
     s = room_load(&r, "one", "default", 1, 8);
-    room_ask(&r, &block, s, 1, 0);
-    fixture_submit(r.f, &block);
+    room_send(&r, &block, s, 1, 0);
     for (i = 0; i < 6; i++) {
         room_ask(&r, &a[i], s, i == 1 ? 6 : 1, (uint8_t)i);
         if (i == 2) { /* another shape */
@@ -97,17 +94,14 @@ static void a_delay_gathers_company(void **state)
     fake.rank = 2;
     s = room_load(&r, "one", "default", 2, 4);
     s->options.max_delay_us = 30000; /* as it can be changed while it runs */
-    for (i = 0; i < 3; i++) {
-        room_ask(&r, &a[i], s, 1, 1);
-        fixture_submit(r.f, &a[i]);
-    }
+    for (i = 0; i < 3; i++)
+        room_send(&r, &a[i], s, 1, 1);
     assert_int_equal(room_busy(fake_last()), 0);
     room_ask(&r, &a[3], s, 1, 1); /* full: it leaves at once */
     fixture_submit(r.f, &a[3]);
     assert_int_equal(room_busy(fake_last()), 1);
     assert_int_equal(fake_last()->largest_batch, 4);
-    room_ask(&r, &a[4], s, 1, 1);
-    fixture_submit(r.f, &a[4]);
+    room_send(&r, &a[4], s, 1, 1);
     fixture_run_ms(r.f, 15);
     assert_int_equal(room_busy(fake_last()), 1);
     fixture_run_ms(r.f, 40); /* its time is over */
@@ -119,8 +113,7 @@ static void a_delay_gathers_company(void **state)
     fixture_run_ms(r.f, 19);
     assert_int_equal(a[5].answers, 0);
     assert_int_equal(room_busy(fake_last()), 1);
-    room_ask(&r, &a[6], s, 1, 1);
-    fixture_submit(r.f, &a[6]);
+    room_send(&r, &a[6], s, 1, 1);
     xi_pool_cancel(r.f->pool, &a[6].r);
     assert_int_equal(a[6].rc, XI_ECANCELLED);
     room_answer_all(fake_last());
@@ -138,12 +131,9 @@ static void cancelling_takes_one_out_of_its_batch(void **state)
     (void)state;
     fake.rank = 2;
     s = room_load(&r, "one", "default", 1, 4);
-    room_ask(&r, &block, s, 1, 1);
-    fixture_submit(r.f, &block);
-    for (i = 0; i < 4; i++) {
-        room_ask(&r, &a[i], s, 1, 1);
-        fixture_submit(r.f, &a[i]);
-    }
+    room_send(&r, &block, s, 1, 1);
+    for (i = 0; i < 4; i++)
+        room_send(&r, &a[i], s, 1, 1);
     fake_done(fake_last(), 0, XI_OK);
     assert_int_equal(fake_last()->n_behind[0], 3);
     xi_pool_cancel(r.f->pool, &a[2].r);
@@ -170,12 +160,9 @@ static void poison_in_a_batch_of_eight_hurts_itself_alone(void **state)
 
         fake.rank = 2;
         s = room_load(&r, "one", "default", 1, 8);
-        room_ask(&r, &block, s, 1, 1);
-        fixture_submit(r.f, &block);
-        for (i = 0; i < 8; i++) {
-            room_ask(&r, &a[i], s, 1, i == guilty ? POISON : (uint8_t)i);
-            fixture_submit(r.f, &a[i]);
-        }
+        room_send(&r, &block, s, 1, 1);
+        for (i = 0; i < 8; i++)
+            room_send(&r, &a[i], s, 1, i == guilty ? POISON : (uint8_t)i);
         fake_done(fake_last(), 0, XI_OK);
         assert_int_equal(fake_last()->largest_batch, 8);
         room_live(&r, 5000);
@@ -194,8 +181,7 @@ static void poison_in_a_batch_of_eight_hurts_itself_alone(void **state)
                 fake_loaded(fake_last(), MS);
         }
         assert_int_equal(fake.n_hosts, 3);
-        room_ask(&r, &again, s, 1, POISON);
-        fixture_submit(r.f, &again);
+        room_send(&r, &again, s, 1, POISON);
         assert_true(again.answers == 1 && again.rc == XI_EPOISON);
         room_free(&r);
     }
@@ -215,12 +201,9 @@ static void files_go_through_three_stages(void **state)
     fake.rank = 2;
     s = room_load(&r, "one", "default", 1, 4);
     assert_true(s->staged && s->stage_lanes >= 1);
-    for (i = 0; i < 16; i++) {
-        room_ask_file(&r, &a[i], s, (uint8_t)(i % 2));
-        fixture_submit(r.f, &a[i]);
-    }
-    room_ask(&r, &raw, s, 1, 7);
-    fixture_submit(r.f, &raw);
+    for (i = 0; i < 16; i++)
+        room_send_file(&r, &a[i], s, (uint8_t)(i % 2));
+    room_send(&r, &raw, s, 1, 7);
     assert_int_equal(fake_last()->op[0], XI_WORK_INFER); /* tensors need no stage */
     assert_int_equal(fake_last()->running[0], raw.r.id);
     for (i = 0; i < 2000 && xi_pool_in_flight(r.f->pool) > 0; i++) {
@@ -249,8 +232,7 @@ static void who_leaves_between_stages_is_forgotten(void **state)
     (void)state;
     room_on_accelerator(&r);
     s = room_load(&r, "one", "default", 1, 4);
-    room_ask_file(&r, &block, s, 0);
-    fixture_submit(r.f, &block);
+    room_send_file(&r, &block, s, 0);
     fake_done(fake_last(), 1, XI_OK); /* PRE; it runs now, and its lane is taken */
     for (i = 0; i < 3; i++) {
         room_ask_file(&r, &a[i], s, 1);
@@ -288,8 +270,7 @@ static void a_deadline_holds_between_stages(void **state)
     (void)state;
     room_on_accelerator(&r);
     s = room_load(&r, "one", "default", 1, 4);
-    room_ask_file(&r, &block, s, 0);
-    fixture_submit(r.f, &block);
+    room_send_file(&r, &block, s, 0);
     fake_done(fake_last(), 1, XI_OK); /* PRE; it runs now, and its lane is taken */
     room_ask_file(&r, &a, s, 1);
     a.r.deadline_ns = xi_now_ns() + 300 * MS;
@@ -313,8 +294,7 @@ static void an_error_ends_a_request_at_any_stage(void **state)
         struct asked a;
 
         room_on_accelerator(&r);
-        room_ask_file(&r, &a, room_load(&r, "one", "default", 1, 4), 1);
-        fixture_submit(r.f, &a);
+        room_send_file(&r, &a, room_load(&r, "one", "default", 1, 4), 1);
         for (k = 0; k < stage; k++)
             assert_true(room_answer_one(fake_last()));
         fake_done(fake_last(), stage == 1 ? 0 : 1, XI_EIMAGE);
@@ -336,10 +316,8 @@ static void a_crash_at_any_stage_begins_anew_alone(void **state)
 
         room_on_accelerator(&r);
         s = room_load(&r, "one", "default", 1, 4);
-        for (i = 0; i < 8; i++) {
-            room_ask_file(&r, &a[i], s, i == 3 ? POISON : 0);
-            fixture_submit(r.f, &a[i]);
-        }
+        for (i = 0; i < 8; i++)
+            room_send_file(&r, &a[i], s, i == 3 ? POISON : 0);
         for (k = 0; k < steps; k++) /* poison works at a random place of a random stage */
             (void)(fake_last()->running[k % 3] != 0 && (fake_done(fake_last(), k % 3, XI_OK), 1));
         if (xi_pool_in_flight(r.f->pool) > 0)

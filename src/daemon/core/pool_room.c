@@ -68,6 +68,18 @@ void room_ask_file(struct room *r, struct asked *a, struct xi_session *s, uint8_
         (struct xi_part){.kind = XI_PART_BYTES, .mem = {.segment = 1, .offset = 0, .bytes = 8}};
 }
 
+void room_send(struct room *r, struct asked *a, struct xi_session *s, uint32_t rows, uint8_t fill)
+{
+    room_ask(r, a, s, rows, fill);
+    fixture_submit(r->f, a);
+}
+
+void room_send_file(struct room *r, struct asked *a, struct xi_session *s, uint8_t fill)
+{
+    room_ask_file(r, a, s, fill);
+    fixture_submit(r->f, a);
+}
+
 unsigned room_busy(const struct xi_host *host)
 {
     unsigned n = 0;

@@ -23,6 +23,9 @@ struct xi_session *room_load(struct room *r, const char *name, const char *tenan
 /* Rows of eight bytes each; with fake.rank 2 they are the first dimension. */
 void room_ask(struct room *r, struct asked *a, struct xi_session *s, uint32_t rows, uint8_t fill);
 void room_ask_file(struct room *r, struct asked *a, struct xi_session *s, uint8_t fill);
+/* The same, and submitted. */
+void room_send(struct room *r, struct asked *a, struct xi_session *s, uint32_t rows, uint8_t fill);
+void room_send_file(struct room *r, struct asked *a, struct xi_session *s, uint8_t fill);
 unsigned room_busy(const struct xi_host *host); /* lanes */
 int room_answer_one(struct xi_host *host);      /* 0: nothing runs there */
 void room_answer_all(struct xi_host *host);

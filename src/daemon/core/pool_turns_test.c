@@ -133,10 +133,8 @@ static void weights_share_the_lanes(void **state)
     limit(&r, "heavy", 3, 0, 0);
     s[0] = room_load(&r, "one", "heavy", 2, 1);
     s[1] = room_load(&r, "one", "light", 2, 1);
-    for (i = 0; i < 800; i++) {
-        room_ask(&r, &a[i], s[i / 400], 1, 1);
-        fixture_submit(r.f, &a[i]);
-    }
+    for (i = 0; i < 800; i++)
+        room_send(&r, &a[i], s[i / 400], 1, 1);
     for (i = 0; i < 400; i++)
         assert_true(room_answer_one(fake.hosts[0]) || room_answer_one(fake.hosts[1]));
     for (i = 0; i < 400; i++)
@@ -175,8 +173,7 @@ static void quotas_are_refused_with_figures(void **state)
     s = room_load(&r, "one", "small", 1, 1);
     t = room_load(&r, "two", "slow", 1, 1);
     for (i = 0; i < 6; i++) { /* one runs, three wait */
-        room_ask(&r, &a[i], s, 1, 1);
-        fixture_submit(r.f, &a[i]);
+        room_send(&r, &a[i], s, 1, 1);
         assert_int_equal(a[i].answers, i >= 4);
     }
     assert_true(a[4].rc == XI_EQUOTA && a[4].r.retry_after_s >= 1);
@@ -185,8 +182,7 @@ static void quotas_are_refused_with_figures(void **state)
     assert_int_equal(noted(&r, XI_WHY_REFUSED, "3 may"), 1); /* the flood is one line */
     room_answer_all(fake.hosts[0]);
     for (i = 10; i < 40; i++) { /* a burst of one second's worth, and no more */
-        room_ask(&r, &a[i], t, 1, 1);
-        fixture_submit(r.f, &a[i]);
+        room_send(&r, &a[i], t, 1, 1);
         if (a[i].answers == 0)
             room_answer_all(fake.hosts[1]);
         refused += a[i].rc == XI_EQUOTA;
@@ -211,8 +207,7 @@ static void what_cannot_be_in_time_is_refused_at_once(void **state)
     fixture_submit(r.f, &idle);
     assert_true(idle.answers == 0 && room_busy(fake_last()) == 1);
     for (i = 0; i < 12; i++) { /* these have time: whoever has a deadline goes before them */
-        room_ask(&r, &patient[i], s, 1, 1);
-        fixture_submit(r.f, &patient[i]);
+        room_send(&r, &patient[i], s, 1, 1);
     }
     for (i = 0; i < 7; i++) { /* six, and what is left of the first, are 325 ms of work */
         room_ask(&r, &a[i], s, 1, 1);
@@ -240,8 +235,7 @@ static void slow_ones_are_noted(void **state)
 
     (void)state;
     for (i = 0; i < 20; i++) {
-        room_ask(&r, &a, s, 1, 1);
-        fixture_submit(r.f, &a);
+        room_send(&r, &a, s, 1, 1);
         room_answer_all(fake_last());
     }
     room_ask(&r, &a, s, 1, 1);
@@ -264,8 +258,7 @@ static void a_late_answer_is_noted(void **state)
     struct asked a;
 
     (void)state;
-    room_ask(&r, &a, s, 1, 1);
-    fixture_submit(r.f, &a);
+    room_send(&r, &a, s, 1, 1);
     a.r.deadline_ns = a.r.timing.born + 1; /* it passes while it runs */
     room_answer_all(fake_last());
     room_answered(&a, 1, XI_OK);
@@ -290,16 +283,12 @@ static void a_suspect_is_alone_in_a_shared_host(void **state)
     (void)snprintf(o.name, sizeof(o.name), "two");
     s[1] = fixture_load(r.f, &o);
     assert_ptr_equal(s[0]->host, s[1]->host);
-    for (i = 0; i < 6; i++) {
-        room_ask(&r, &a[i], s[i % 2], 1, i == 1 ? POISON : (uint8_t)i);
-        fixture_submit(r.f, &a[i]);
-    }
+    for (i = 0; i < 6; i++)
+        room_send(&r, &a[i], s[i % 2], 1, i == 1 ? POISON : (uint8_t)i);
     assert_int_equal(room_busy(fake_last()), 4);
     fake_exit(fake_last(), "ended by SIGSEGV");
-    for (i = 0; i < 6; i++) {
-        room_ask(&r, &later[i], s[i % 2], 1, (uint8_t)i);
-        fixture_submit(r.f, &later[i]);
-    }
+    for (i = 0; i < 6; i++)
+        room_send(&r, &later[i], s[i % 2], 1, (uint8_t)i);
     room_live(&r, 5000);
     for (i = 0; i < 6; i++) {
         assert_int_equal(a[i].answers, 1);
@@ -328,8 +317,7 @@ static void a_suspect_waits_for_the_loads_of_its_host(void **state)
     (void)snprintf(o.name, sizeof(o.name), "two");
     s[1] = fixture_load(r.f, &o);
     first = fake_last();
-    room_ask(&r, &a, s[0], 1, 1);
-    fixture_submit(r.f, &a);
+    room_send(&r, &a, s[0], 1, 1);
     fake_exit(first, "ended by SIGSEGV");
     for (i = 0; i < 1000 && (fake_last() == first || fake_last()->n_loads < 2); i++)
         fixture_run_ms(r.f, 5);
@@ -359,8 +347,7 @@ static void the_neighbours_wait_for_a_suspect(void **state)
     s[0] = fixture_load(r.f, &o);
     (void)snprintf(o.name, sizeof(o.name), "two");
     s[1] = fixture_load(r.f, &o);
-    room_ask(&r, &a, s[0], 1, 1);
-    fixture_submit(r.f, &a);
+    room_send(&r, &a, s[0], 1, 1);
     fake_exit(fake_last(), "ended by SIGSEGV");
     while (s[1]->state != XI_SESSION_READY) {
         struct xi_entry *e;
@@ -370,10 +357,8 @@ static void the_neighbours_wait_for_a_suspect(void **state)
             fake_loaded_session(fake_last(), e->s.number, MS);
     }
     assert_int_equal(room_busy(fake_last()), 1); /* the suspect */
-    for (i = 0; i < 3; i++) {
-        room_ask(&r, &b[i], s[1], 1, 1);
-        fixture_submit(r.f, &b[i]);
-    }
+    for (i = 0; i < 3; i++)
+        room_send(&r, &b[i], s[1], 1, 1);
     assert_int_equal(room_busy(fake_last()), 1);
     assert_true(room_answer_one(fake_last()));
     room_answered(&a, 1, XI_OK);
