@@ -83,14 +83,15 @@ void xi_progress_end(void);
 /* A remark on stderr; none with -q or --json. */
 void xi_note(const struct xi_cli *cli, const char *fmt, ...) XI_PRINTF(2, 3);
 
-/* Aligned columns on stdout: the first row is the header (bold on a terminal). Cells are
- * NULL-terminated rows of n_columns strings. */
+/* Aligned columns on stdout, under a header of as many heads (bold on a terminal). Then each cell,
+ * row by row. */
 struct xi_table;
-struct xi_table *xi_table_new(int columns);
+struct xi_table *xi_table_new(int columns, const char *const *heads);
 void xi_table_cell(struct xi_table *t, const char *fmt, ...) XI_PRINTF(2, 3);
 void xi_table_print(struct xi_table *t); /* and frees it */
 
-void xi_print_json(const json_t *value); /* one line on stdout */
+const char *xi_text_of(const json_t *object, const char *key); /* "" when it has no such text */
+void xi_print_json(const json_t *value);                       /* one line on stdout */
 /* The answer of /v1/infer for people. */
 void xi_print_answer(const json_t *answer);
 char *xi_bytes_text(char buf[16], double bytes); /* "9.5 MiB" */

@@ -130,15 +130,6 @@ struct xi_table {
     char **cells;
 };
 
-struct xi_table *xi_table_new(int columns)
-{
-    struct xi_table *t = calloc(1, sizeof *t);
-
-    if (t != NULL)
-        t->columns = columns;
-    return t;
-}
-
 void xi_table_cell(struct xi_table *t, const char *fmt, ...)
 {
     va_list ap;
@@ -161,6 +152,18 @@ void xi_table_cell(struct xi_table *t, const char *fmt, ...)
         if ((unsigned char)*p < 0x20 || *p == 0x7f)
             *p = '?'; /* labels and names come from packages: they don't steer the terminal */
     t->n++;
+}
+
+struct xi_table *xi_table_new(int columns, const char *const *heads)
+{
+    struct xi_table *t = calloc(1, sizeof *t);
+
+    if (t == NULL)
+        return NULL;
+    t->columns = columns;
+    for (int i = 0; i < columns; i++)
+        xi_table_cell(t, "%s", heads[i]);
+    return t;
 }
 
 static int columns_of(const char *text)
@@ -206,6 +209,13 @@ void xi_table_print(struct xi_table *t)
     free(t);
 }
 
+const char *xi_text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text != NULL ? text : "";
+}
+
 void xi_print_json(const json_t *value)
 {
     char *text = json_dumps(value, JSON_COMPACT | JSON_REAL_PRECISION(7));
@@ -217,13 +227,11 @@ void xi_print_json(const json_t *value)
 
 static void print_detections(const json_t *list)
 {
-    struct xi_table *t = xi_table_new(3);
+    static const char *const heads[] = {"LABEL", "SCORE", "BOX (x0 y0 x1 y1, pixels)"};
+    struct xi_table *t = xi_table_new(3, heads);
     size_t i;
     json_t *d;
 
-    xi_table_cell(t, "LABEL");
-    xi_table_cell(t, "SCORE");
-    xi_table_cell(t, "BOX (x0 y0 x1 y1, pixels)");
     json_array_foreach((json_t *)(uintptr_t)list, i, d)
     {
         const json_t *box = json_object_get(d, "box");
@@ -242,12 +250,11 @@ static void print_detections(const json_t *list)
 
 static void print_classes(const json_t *list)
 {
-    struct xi_table *t = xi_table_new(2);
+    static const char *const heads[] = {"LABEL", "SCORE"};
+    struct xi_table *t = xi_table_new(2, heads);
     size_t i;
     json_t *c;
 
-    xi_table_cell(t, "LABEL");
-    xi_table_cell(t, "SCORE");
     json_array_foreach((json_t *)(uintptr_t)list, i, c)
     {
         const char *label = json_string_value(json_object_get(c, "label"));

@@ -242,18 +242,15 @@ static size_t each_segment(const struct stream *s, struct xi_table *table)
 
 static void show(const struct stream *s)
 {
-    struct xi_table *table = NULL;
+    static const char *const heads[] = {"START", "END", "SECONDS", "SPEECH"};
+    struct xi_table *table;
     size_t found;
 
     if (s->cli->json) {
         (void)each_segment(s, NULL);
         return;
     }
-    table = xi_table_new(4);
-    xi_table_cell(table, "START");
-    xi_table_cell(table, "END");
-    xi_table_cell(table, "SECONDS");
-    xi_table_cell(table, "SPEECH");
+    table = xi_table_new(4, heads);
     found = each_segment(s, table);
     xi_table_print(table);
     xi_note(s->cli, "%zu segments in %.1f s of sound", found, (double)s->wav.n / s->rate);

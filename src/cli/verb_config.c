@@ -24,21 +24,12 @@ static void print_tenant(const char *name, const json_t *t, struct xi_table *tab
         xi_table_cell(table, "-");
 }
 
-static struct xi_table *table_of(int columns, const char *const *heads)
-{
-    struct xi_table *t = xi_table_new(columns);
-
-    for (int i = 0; i < columns; i++)
-        xi_table_cell(t, "%s", heads[i]);
-    return t;
-}
-
 static void print_settings(const json_t *doc)
 {
     static const char *const tenant_heads[] = {"TENANT", "WEIGHT", "MEMORY", "RATE", "QUEUE"};
     static const char *const model_heads[] = {"MODEL", "MAX BATCH", "MAX DELAY"};
     json_t *models = json_object_get(doc, "models"), *value;
-    struct xi_table *t = table_of(5, tenant_heads);
+    struct xi_table *t = xi_table_new(5, tenant_heads);
     char memory[16];
     const char *name;
 
@@ -50,7 +41,7 @@ static void print_settings(const json_t *doc)
     if (json_object_size(models) == 0)
         return;
     (void)printf("\n");
-    t = table_of(3, model_heads);
+    t = xi_table_new(3, model_heads);
     json_object_foreach(models, name, value)
     {
         xi_table_cell(t, "%s", name);

@@ -263,6 +263,7 @@ static const char *const state_names[] = {"ok", "warn", "fail", "n-a"};
 
 static void print_checks(const struct xi_cli *cli, const struct check *rows, int n)
 {
+    static const char *const heads[] = {"STATE", "CHECK", "FOUND"};
     struct xi_table *t;
 
     if (cli->json) {
@@ -275,10 +276,7 @@ static void print_checks(const struct xi_cli *cli, const struct check *rows, int
         }
         return;
     }
-    t = xi_table_new(3);
-    xi_table_cell(t, "STATE");
-    xi_table_cell(t, "CHECK");
-    xi_table_cell(t, "FOUND");
+    t = xi_table_new(3, heads);
     for (int i = 0; i < n; i++) {
         xi_table_cell(t, "%s", state_names[rows[i].state]);
         xi_table_cell(t, "%s", rows[i].name);

@@ -4,13 +4,6 @@
 
 #include "cli/cli.h"
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s ? s : "";
-}
-
 static double number_of(const json_t *o, const char *key)
 {
     return json_number_value(json_object_get(o, key));
@@ -40,7 +33,7 @@ static void print_rows(const struct xi_cli *cli, const json_t *list, const char 
         if (cli->json)
             xi_print_json(item);
         else if (cli->quiet)
-            (void)puts(text_of(item, id_key));
+            (void)puts(xi_text_of(item, id_key));
         else
             row(t, item);
     }
@@ -49,24 +42,15 @@ static void print_rows(const struct xi_cli *cli, const json_t *list, const char 
     xi_table_print(t);
 }
 
-static struct xi_table *table_with(int columns, const char *const *heads)
-{
-    struct xi_table *t = xi_table_new(columns);
-
-    for (int i = 0; i < columns; i++)
-        xi_table_cell(t, "%s", heads[i]);
-    return t;
-}
-
 static void package_row(struct xi_table *t, const json_t *p)
 {
     char size[16];
 
-    xi_table_cell(t, "%s", text_of(p, "name"));
-    xi_table_cell(t, "%s", text_of(p, "version"));
+    xi_table_cell(t, "%s", xi_text_of(p, "name"));
+    xi_table_cell(t, "%s", xi_text_of(p, "version"));
     xi_table_cell(t, "%s", xi_bytes_text(size, number_of(p, "bytes")));
-    xi_table_cell(t, "%.12s", text_of(p, "digest"));
-    xi_table_cell(t, "%s", text_of(p, "description"));
+    xi_table_cell(t, "%.12s", xi_text_of(p, "digest"));
+    xi_table_cell(t, "%s", xi_text_of(p, "description"));
 }
 
 static enum xi_rc run_ls(struct xi_cli *cli)
@@ -78,7 +62,7 @@ static enum xi_rc run_ls(struct xi_cli *cli)
 
     if (rc == XI_OK)
         print_rows(cli, list, "digest", package_row,
-                   cli->json || cli->quiet ? NULL : table_with(5, heads));
+                   cli->json || cli->quiet ? NULL : xi_table_new(5, heads));
     json_decref(doc);
     return rc;
 }
@@ -88,12 +72,12 @@ static void state_cell(struct xi_table *t, const json_t *s)
 {
     const json_t *swap = json_object_get(s, "swap");
     double share = number_of(swap, "canary");
-    int is_new = strcmp(text_of(swap, "role"), "new") == 0;
+    int is_new = strcmp(xi_text_of(swap, "role"), "new") == 0;
 
-    if (strcmp(text_of(swap, "phase"), "canary") == 0)
-        xi_table_cell(t, "%s %.3g %%", text_of(s, "state"), 100 * (is_new ? share : 1 - share));
+    if (strcmp(xi_text_of(swap, "phase"), "canary") == 0)
+        xi_table_cell(t, "%s %.3g %%", xi_text_of(s, "state"), 100 * (is_new ? share : 1 - share));
     else
-        xi_table_cell(t, "%s", text_of(s, "state"));
+        xi_table_cell(t, "%s", xi_text_of(s, "state"));
 }
 
 static void session_row(struct xi_table *t, const json_t *s)
@@ -101,12 +85,12 @@ static void session_row(struct xi_table *t, const json_t *s)
     char size[16], engine[48];
     const json_t *latency = json_object_get(json_object_get(s, "latency_us"), "p50");
 
-    xi_table_cell(t, "%s", text_of(s, "name"));
-    xi_table_cell(t, "%s", text_of(s, "version"));
-    xi_table_cell(t, "%s", text_of(s, "tenant"));
+    xi_table_cell(t, "%s", xi_text_of(s, "name"));
+    xi_table_cell(t, "%s", xi_text_of(s, "version"));
+    xi_table_cell(t, "%s", xi_text_of(s, "tenant"));
     state_cell(t, s);
-    xi_table_cell(t, "%s", xi_engine_text(engine, text_of(s, "engine")));
-    xi_table_cell(t, "%s", text_of(s, "device"));
+    xi_table_cell(t, "%s", xi_engine_text(engine, xi_text_of(s, "engine")));
+    xi_table_cell(t, "%s", xi_text_of(s, "device"));
     xi_table_cell(t, "%s", xi_bytes_text(size, number_of(s, "memory")));
     xi_table_cell(t, "%.1f", number_of(s, "fps"));
     xi_table_cell(t, "%.0f", number_of(s, "queued"));
@@ -114,8 +98,8 @@ static void session_row(struct xi_table *t, const json_t *s)
         xi_table_cell(t, "-");
     else
         xi_table_cell(t, "%.1f ms", json_number_value(latency) / 1000.0);
-    xi_table_cell(t, "%s", text_of(s, "isolation"));
-    xi_table_cell(t, "%.8s", text_of(s, "id"));
+    xi_table_cell(t, "%s", xi_text_of(s, "isolation"));
+    xi_table_cell(t, "%.8s", xi_text_of(s, "id"));
 }
 
 static enum xi_rc run_ps(struct xi_cli *cli)
@@ -129,7 +113,7 @@ static enum xi_rc run_ps(struct xi_cli *cli)
 
     if (rc == XI_OK)
         print_rows(cli, list, "id", session_row,
-                   cli->json || cli->quiet ? NULL : table_with(12, heads));
+                   cli->json || cli->quiet ? NULL : xi_table_new(12, heads));
     json_decref(doc);
     return rc;
 }
@@ -157,9 +141,9 @@ static enum xi_rc run_unload(struct xi_cli *cli)
     if (rc == XI_OK && cli->json)
         xi_print_json(doc);
     else if (rc == XI_OK && cli->quiet)
-        (void)puts(text_of(doc, "id"));
+        (void)puts(xi_text_of(doc, "id"));
     else if (rc == XI_OK)
-        xi_note(cli, "unloaded %s, %s given back", text_of(doc, "name"),
+        xi_note(cli, "unloaded %s, %s given back", xi_text_of(doc, "name"),
                 xi_bytes_text(freed, number_of(doc, "freed")));
     json_decref(doc);
     return rc;

@@ -6,13 +6,6 @@
 
 #include "cli/cli.h"
 
-static const char *text_of(const json_t *o, const char *key)
-{
-    const char *s = json_string_value(json_object_get(o, key));
-
-    return s != NULL ? s : "";
-}
-
 /* "2026-11-23 18:42:05", in the reader's time zone. */
 static void time_text(double at_ms, char ret[32])
 {
@@ -29,17 +22,18 @@ static void print_session(const json_t *now)
     double reserved = json_number_value(json_object_get(now, "reserved_bytes"));
     char bytes[16];
 
-    printf("%s is %s", text_of(now, "name"), text_of(now, "state"));
+    printf("%s is %s", xi_text_of(now, "name"), xi_text_of(now, "state"));
     if (reserved > 0)
         printf(", %s reserved", xi_bytes_text(bytes, reserved));
     printf(", %.0f restarts, %.0f crashes\n", json_number_value(json_object_get(now, "restarts")),
            json_number_value(json_object_get(now, "crashes")));
-    if (text_of(now, "isolation_reason")[0] != '\0')
-        printf("  isolation %s: %s\n", text_of(now, "isolation"), text_of(now, "isolation_reason"));
-    if (text_of(now, "skipped")[0] != '\0')
-        printf("  variants that did not do: %s\n", text_of(now, "skipped"));
+    if (xi_text_of(now, "isolation_reason")[0] != '\0')
+        printf("  isolation %s: %s\n", xi_text_of(now, "isolation"),
+               xi_text_of(now, "isolation_reason"));
+    if (xi_text_of(now, "skipped")[0] != '\0')
+        printf("  variants that did not do: %s\n", xi_text_of(now, "skipped"));
     if (json_is_object(why))
-        printf("  %s %s\n", text_of(why, "code"), text_of(why, "detail"));
+        printf("  %s %s\n", xi_text_of(why, "code"), xi_text_of(why, "detail"));
 }
 
 static void print_entry(const json_t *e)
@@ -48,14 +42,14 @@ static void print_entry(const json_t *e)
     char at[32];
 
     time_text(json_number_value(json_object_get(e, "at_ms")), at);
-    printf("%s  %s", at, text_of(e, "kind"));
-    if (text_of(e, "code")[0] != '\0')
-        printf(" %s", text_of(e, "code"));
+    printf("%s  %s", at, xi_text_of(e, "kind"));
+    if (xi_text_of(e, "code")[0] != '\0')
+        printf(" %s", xi_text_of(e, "code"));
     if (json_is_integer(request))
         printf(" request %lld", (long long)json_integer_value(request));
-    printf("\n  %s\n", text_of(e, "text"));
-    if (text_of(e, "hint")[0] != '\0')
-        printf("  → %s\n", text_of(e, "hint"));
+    printf("\n  %s\n", xi_text_of(e, "text"));
+    if (xi_text_of(e, "hint")[0] != '\0')
+        printf("  → %s\n", xi_text_of(e, "hint"));
 }
 
 static enum xi_rc run_why(struct xi_cli *cli)
