@@ -35,7 +35,6 @@ struct xi_infer {
 
     struct xi_request req;
     struct xi_reply reply;
-    uint64_t completed_ns;
     unsigned chosen[XI_TENSORS_MAX], n_chosen; /* reply parts that are answered */
     unsigned binary[XI_TENSORS_MAX];
     struct xi_str

@@ -18,7 +18,6 @@ static void done(struct xi_request *req, enum xi_rc rc, struct xi_reply *reply,
     struct xi_infer *inf = x->infer;
 
     x->gone = NULL;
-    inf->completed_ns = req->timing.completed;
     if (rc != XI_OK) {
         x->retry_after_s = req->retry_after_s;
         xi_answer_problem(x, err);

@@ -51,10 +51,9 @@ struct fake {
     unsigned groups_forgotten;
     uint64_t memory_bytes; /* that loads measure; 0: 10000000 */
     uint64_t peak_bytes;   /* that the store knows of everything; 0: nothing */
-    unsigned peaks_noted;
-    uint64_t replies; /* not yet released */
-    int core;         /* where completions say that they ran */
-    int no_slots;     /* xi_shm_take has no room */
+    uint64_t replies;      /* not yet released */
+    int core;              /* where completions say that they ran */
+    int no_slots;          /* xi_shm_take has no room */
     /* What LOADED says from now on; staged: PRE's shape key is the first byte's low two bits. */
     uint32_t max_batch;
     int staged, has_flow;

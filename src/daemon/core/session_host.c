@@ -1,6 +1,5 @@
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/clock.h"
 #include "base/log.h"
@@ -203,14 +202,6 @@ void xi_entry_unload_begins(struct xi_entry *e)
     (void)uv_timer_start(&e->timer, on_unload_late, XI_UNLOAD_MS, 0);
 }
 
-static uint64_t wall_ms(void)
-{
-    struct timespec now;
-
-    (void)clock_gettime(CLOCK_REALTIME, &now);
-    return (uint64_t)now.tv_sec * 1000u + (uint64_t)now.tv_nsec / 1000000u;
-}
-
 /* Without memory for them the model goes on as if it had none: its first request fails loudly. */
 static void take_states(struct xi_session *s, const struct xi_msg_loaded *m)
 {
@@ -258,7 +249,7 @@ void xi_entry_loaded(struct xi_entry *e, const struct xi_msg_loaded *m,
         return;
     }
     s->restarts += s->loaded_at_ms != 0;
-    s->loaded_at_ms = wall_ms();
+    s->loaded_at_ms = xi_wall_ms();
     s->why = (struct xi_err){0};
     e->died_loading = 0;
     xi_log(XI_INFO, "session.ready",

@@ -149,7 +149,6 @@ struct xi_sessions_config {
     uint64_t host_data_limit_bytes;
     uint32_t cores, crash_window_ms, crash_limit, host_uid, drain_ms;
     uint32_t load_silence_ms, load_limit_ms; /* 0: 5 and 30 minutes */
-    uint32_t recycle_ms; /* between looks at the memory of hosts that served; 0: 3 s */
     int sandbox;
     struct xi_tenants *tenants;       /* NULL: sessions have no owner (tests) */
     struct xi_why *why;               /* may be NULL */

@@ -416,14 +416,13 @@ static void on_tick(uv_timer_t *timer)
 struct xi_recycler *xi_recycler_new(struct xi_sessions *m)
 {
     struct xi_recycler *r = calloc(1, sizeof(*r));
-    uint64_t ms = m->config.recycle_ms != 0 ? m->config.recycle_ms : RECYCLE_MS;
 
     if (r == NULL)
         return NULL;
     r->m = m;
     (void)uv_timer_init(m->loop, &r->timer);
     r->timer.data = r;
-    (void)uv_timer_start(&r->timer, on_tick, ms, ms);
+    (void)uv_timer_start(&r->timer, on_tick, RECYCLE_MS, RECYCLE_MS);
     uv_unref((uv_handle_t *)&r->timer);
     return r;
 }
