@@ -10,18 +10,11 @@
 #include <cmocka.h>
 
 #include "daemon/core/batcher.h"
+#include "daemon/core/chance.h"
 
 #define MS    1000000ull
 #define CROWD 3000
 #define LANES 4
-
-static uint64_t random_state;
-
-static uint32_t below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
 
 struct world {
     struct xi_batcher b;

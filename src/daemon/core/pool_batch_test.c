@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/core/chance.h"
 #include "daemon/core/pool_room.h"
 
 /* ---- batches ---- */
@@ -334,14 +335,6 @@ static void a_crash_at_any_stage_begins_anew_alone(void **state)
 }
 
 /* ---- a random life ---- */
-
-static uint64_t random_state;
-
-static uint32_t below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
 
 #define CROWD 300
 

@@ -12,16 +12,9 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/core/chance.h"
 #include "daemon/core/core_fixture.h"
 #include "daemon/core/sequences.h"
-
-static uint64_t seed;
-
-static unsigned random_below(unsigned n)
-{
-    seed = seed * 6364136223846793005ull + 1442695040888963407ull;
-    return (unsigned)((seed >> 33) % n);
-}
 
 /* ---- what a client says ---- */
 
@@ -230,7 +223,7 @@ static void arrive(struct sim *sim)
     struct account *a;
     struct xi_err err;
     enum xi_rc rc;
-    int i, id = (int)random_below(IDS), open;
+    int i, id = (int)below(IDS), open;
 
     for (i = 0; i < LIVE && q == NULL; i++)
         q = sim->all[i].life == UNUSED ? &sim->all[i] : NULL;
@@ -245,8 +238,7 @@ static void arrive(struct sim *sim)
     q->r.n_parts = 1;
     memcpy(q->r.tenant, "default", 8);
     (void)snprintf(ask.id, sizeof(ask.id), "%s", names[id]);
-    ask.flags = (random_below(8) == 0 ? XI_SEQUENCE_START : 0u) |
-                (random_below(12) == 0 ? XI_SEQUENCE_END : 0u);
+    ask.flags = (below(8) == 0 ? XI_SEQUENCE_START : 0u) | (below(12) == 0 ? XI_SEQUENCE_END : 0u);
     rc = xi_sequence_join(NULL, &q->r, &ask, &err);
     if (rc != XI_OK) {
         assert_int_equal(rc, XI_ESEQUENCE);
@@ -256,7 +248,7 @@ static void arrive(struct sim *sim)
     }
     assert_true(open || ask.flags & XI_SEQUENCE_START);
     q->life = WAITS;
-    if (random_below(20) == 0) { /* the pool's queue is full: it never entered */
+    if (below(20) == 0) { /* the pool's queue is full: it never entered */
         leave(sim, q, XI_EAGAIN);
         return;
     }
@@ -268,7 +260,7 @@ static void arrive(struct sim *sim)
 
 static struct sim_request *any(struct sim *sim, enum life life, int turned)
 {
-    unsigned from = random_below(LIVE), i;
+    unsigned from = below(LIVE), i;
 
     for (i = 0; i < LIVE; i++) {
         struct sim_request *q = &sim->all[(from + i) % LIVE];
@@ -301,7 +293,7 @@ static void answer_one(struct sim *sim)
 
     if (q == NULL)
         return;
-    if (random_below(10) == 0) {
+    if (below(10) == 0) {
         leave(sim, q, XI_EENGINE);
         return;
     }
@@ -361,10 +353,10 @@ static void pause_ms(struct sim *sim, uint64_t ms)
 
 static void give_up(struct sim *sim)
 {
-    struct sim_request *q = any(sim, random_below(2) ? WAITS : RUNS, 0);
+    struct sim_request *q = any(sim, below(2) ? WAITS : RUNS, 0);
 
     if (q != NULL)
-        leave(sim, q, random_below(2) ? XI_ECANCELLED : XI_ETIMEOUT);
+        leave(sim, q, below(2) ? XI_ECANCELLED : XI_ETIMEOUT);
 }
 
 static void sequences_keep_their_word(void **state)
@@ -374,10 +366,10 @@ static void sequences_keep_their_word(void **state)
 
     (void)state;
     memset(&sim, 0, sizeof(sim));
-    seed = 20261123;
+    random_state = 20261123;
     make_session(&sim.session, XI_STATE_EXPLICIT);
     for (step = 0; step < 400000; step++) {
-        unsigned what = random_below(100);
+        unsigned what = below(100);
 
         if (what < 38)
             arrive(&sim);
@@ -390,7 +382,7 @@ static void sequences_keep_their_word(void **state)
         else if (what < 95)
             crash(&sim);
         else
-            pause_ms(&sim, random_below(what == 99 ? 2 * IDLE_MS : 500));
+            pause_ms(&sim, below(what == 99 ? 2 * IDLE_MS : 500));
     }
     while (any(&sim, WAITS, 0) != NULL || any(&sim, RUNS, 0) != NULL) {
         start_one(&sim);

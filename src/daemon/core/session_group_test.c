@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/core/chance.h"
 #include "daemon/core/core_fixture.h"
 #include "daemon/core/session_group.h"
 
@@ -544,14 +545,6 @@ static void the_old_host_may_die_meanwhile(void **state)
 
 /* ---- a storm ---- */
 
-static uint64_t random_state;
-
-static uint32_t pick_below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
-
 #define STORM_CALLS 500
 
 struct storm {
@@ -565,8 +558,8 @@ static void a_caller(struct storm *w)
     static const char *const names[] = {"one", "two", "three", "four"};
     static const enum xi_isolation kinds[] = {XI_ISOLATE_TENANT, XI_ISOLATE_TENANT,
                                               XI_ISOLATE_DEVICE, XI_ISOLATE_SESSION};
-    uint32_t which = pick_below(4), what = pick_below(20);
-    struct xi_load_options o = fixture_options(names[which], 1 + pick_below(2));
+    uint32_t which = below(4), what = below(20);
+    struct xi_load_options o = fixture_options(names[which], 1 + below(2));
     struct xi_session *s;
     struct xi_err err;
     char id[XI_UUID_TEXT + 1];
@@ -582,9 +575,9 @@ static void a_caller(struct storm *w)
         xi_group_renew(s->group, 300 * XI_MIB, 100 * XI_MIB);
         w->renewed++;
     } else if (what == 3) {
-        xi_sessions_device_state(w->f->sessions, NULL, "CPU", (int)pick_below(2), "weather");
+        xi_sessions_device_state(w->f->sessions, NULL, "CPU", (int)below(2), "weather");
     } else if (w->n_asked < STORM_CALLS) {
-        fixture_ask(w->f, &w->asked[w->n_asked], s, 16, (uint8_t)pick_below(256));
+        fixture_ask(w->f, &w->asked[w->n_asked], s, 16, (uint8_t)below(256));
         fixture_submit(w->f, &w->asked[w->n_asked++]);
     }
 }
@@ -592,7 +585,7 @@ static void a_caller(struct storm *w)
 /* What an honest host would do next, or its end. */
 static void a_host(struct xi_host *h)
 {
-    uint32_t i, what = pick_below(40);
+    uint32_t i, what = below(40);
 
     if (h->ended)
         return;
@@ -605,7 +598,7 @@ static void a_host(struct xi_host *h)
         return;
     }
     for (i = 0; i < h->lanes; i++) {
-        if (h->running[i] != 0 && pick_below(2)) {
+        if (h->running[i] != 0 && below(2)) {
             fake_done(h, i, XI_OK);
             return;
         }
@@ -655,8 +648,7 @@ static void a_storm_loses_nothing(void **state)
         for (i = 0; i < 500; i++) {
             a_caller(w);
             if (fake.n_hosts > 0)
-                a_host(
-                    fake.hosts[fake.n_hosts - 1 - pick_below(fake.n_hosts > 4 ? 4 : fake.n_hosts)]);
+                a_host(fake.hosts[fake.n_hosts - 1 - below(fake.n_hosts > 4 ? 4 : fake.n_hosts)]);
             if (i % 50 == 0)
                 fixture_run_ms(w->f, 2);
             fixture_turn(w->f);

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/core/chance.h"
 #include "daemon/core/core_fixture.h"
 
 static struct fixture *make(unsigned crash_limit, unsigned window_ms)
@@ -401,14 +402,6 @@ static void hosts_that_cannot_be_started(void **state)
 
 /* ---- a storm ---- */
 
-static uint64_t random_state;
-
-static uint32_t pick_below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
-
 #define NAMES 3
 #define ACTS  600
 #define CALLS 2000
@@ -423,14 +416,14 @@ struct storm {
 static void a_caller(struct storm *w)
 {
     static const char *const names[NAMES] = {"one", "two", "three"};
-    const char *name = names[pick_below(NAMES)];
-    struct xi_load_options o = fixture_options(name, 1 + pick_below(2));
+    const char *name = names[below(NAMES)];
+    struct xi_load_options o = fixture_options(name, 1 + below(2));
     struct xi_session *s;
     struct xi_err err;
 
-    switch (pick_below(4)) {
+    switch (below(4)) {
     case 0:
-        if (load(w->f, pick_below(2) ? DIGEST_A : DIGEST_B, pick_below(2) ? "ab" : "a", &o,
+        if (load(w->f, below(2) ? DIGEST_A : DIGEST_B, below(2) ? "ab" : "a", &o,
                  &w->told[w->n_told], &s, &err) == XI_OK)
             w->n_told++;
         break;
@@ -456,11 +449,11 @@ static void a_host(struct xi_host *host)
         return;
     if (host->stopped) {
         fake_exit(host, "");
-    } else if (pick_below(12) == 0) {
+    } else if (below(12) == 0) {
         fake_exit(host, "ended by SIGSEGV");
-    } else if (pick_below(12) == 0) {
-        fake_failed(host, pick_below(2) ? XI_EMODEL : XI_EFLOW, "no");
-    } else if (host->most_running == 0 && pick_below(2)) {
+    } else if (below(12) == 0) {
+        fake_failed(host, below(2) ? XI_EMODEL : XI_EFLOW, "no");
+    } else if (host->most_running == 0 && below(2)) {
         if (host->running[0] == 0 && host->running[1] == 0 && !host->loaded)
             return;
         if (host->load.session != 0) {
@@ -502,7 +495,7 @@ static void a_storm_tells_everybody_once(void **state)
         for (i = 0; i < ACTS; i++) {
             a_caller(w);
             if (fake.n_hosts > 0)
-                a_host(fake.hosts[pick_below(fake.n_hosts)]);
+                a_host(fake.hosts[below(fake.n_hosts)]);
             if (fake.n_hosts > 0)
                 a_host(fake_last());
             if (i % 10 == 0)

@@ -10,15 +10,8 @@
 
 #include <cmocka.h>
 
+#include "daemon/core/chance.h"
 #include "daemon/core/session_private.h"
-
-static uint64_t random_state = 7;
-
-static uint32_t below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
 
 static void shares_are_exact_over_any_run(void **state)
 {
@@ -196,5 +189,6 @@ int main(void)
         cmocka_unit_test(the_table_follows),
         cmocka_unit_test(successors_are_followed_to_the_last),
     };
+    random_state = 7;
     return cmocka_run_group_tests_name("session_names", tests, NULL, NULL);
 }

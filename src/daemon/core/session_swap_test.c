@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "daemon/core/chance.h"
 #include "daemon/core/core_fixture.h"
 #include "daemon/core/leases.h"
 #include "daemon/core/session_private.h"
@@ -329,14 +330,6 @@ static void what_is_used_does_not_idle(void **state)
 }
 
 /* ---- a storm ---- */
-
-static uint64_t random_state;
-
-static uint32_t below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
 
 struct storm {
     struct fixture *f;

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 
 #include "base/clock.h"
+#include "daemon/core/chance.h"
 #include "daemon/core/core_fixture.h"
 
 #define POISON 0xee
@@ -661,14 +662,6 @@ static void nothing_is_allocated_on_the_way(void **state)
 
 /* ---- a random life ---- */
 
-static uint64_t random_state;
-
-static uint32_t pick_below(uint32_t n)
-{
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 33) % n;
-}
-
 #define CROWD 400
 
 /* Whoever kills a host while a suspect is tried makes it guilty: not what is tested here. */
@@ -685,17 +678,17 @@ static int runs_alone(struct xi_session **s, const struct xi_host *host)
 
 static void random_step(struct fixture *f, struct xi_session **s, struct asked *a, unsigned *n)
 {
-    struct xi_host *host = fake.hosts[pick_below(fake.n_hosts)];
-    unsigned what = pick_below(100);
+    struct xi_host *host = fake.hosts[below(fake.n_hosts)];
+    unsigned what = below(100);
 
     if (what < 45 && *n < CROWD) {
         struct asked *one = &a[(*n)++];
 
-        fixture_ask(f, one, s[pick_below(2)], 16 + pick_below(3),
-                    pick_below(25) == 0 ? POISON : (uint8_t)pick_below(200));
-        one->r.priority = (enum xi_priority)pick_below(3);
-        if (pick_below(4) == 0)
-            one->r.deadline_ns = xi_now_ns() + pick_below(300) * 1000000ull;
+        fixture_ask(f, one, s[below(2)], 16 + below(3),
+                    below(25) == 0 ? POISON : (uint8_t)below(200));
+        one->r.priority = (enum xi_priority)below(3);
+        if (below(4) == 0)
+            one->r.deadline_ns = xi_now_ns() + below(300) * 1000000ull;
         fixture_submit(f, one);
     } else if (what < 85) {
         if (!host->ended && runs_poison(host))
@@ -703,7 +696,7 @@ static void random_step(struct fixture *f, struct xi_session **s, struct asked *
         else if (!host->ended)
             (void)answer_one(host);
     } else if (what < 92 && *n > 0) {
-        struct asked *one = &a[pick_below(*n)];
+        struct asked *one = &a[below(*n)];
 
         if (one->r.state != XI_REQ_FINISHED)
             xi_pool_cancel(f->pool, &one->r);
