@@ -57,6 +57,19 @@ static struct call *call_new(const char *reference, void *ctx, struct xi_err *er
     return c;
 }
 
+/* Answered by done_plain; at once where memory is out, and then NULL. */
+static struct call *call_plain(const char *reference, xi_store_cb cb, void *ctx)
+{
+    struct xi_err err = {0};
+    struct call *c = call_new(reference, ctx, &err);
+
+    if (c == NULL)
+        cb(ctx, &err);
+    else
+        c->cb.plain = cb;
+    return c;
+}
+
 static void submit(struct xi_store *store, struct call *c,
                    void (*work)(struct xi_store *, struct xi_store_job *),
                    void (*done)(struct xi_store *, struct xi_store_job *))
@@ -182,15 +195,10 @@ static void work_remove(struct xi_store *store, struct xi_store_job *job)
 
 void xi_store_remove(struct xi_store *store, const char *digest, xi_store_cb cb, void *ctx)
 {
-    struct xi_err err = {0};
-    struct call *c = call_new(digest, ctx, &err);
+    struct call *c = call_plain(digest, cb, ctx);
 
-    if (c == NULL) {
-        cb(ctx, &err);
-        return;
-    }
-    c->cb.plain = cb;
-    submit(store, c, work_remove, done_plain);
+    if (c != NULL)
+        submit(store, c, work_remove, done_plain);
 }
 
 /* ---- links and caches ---- */
@@ -326,15 +334,11 @@ static void work_desire(struct xi_store *store, struct xi_store_job *job)
 void xi_store_desire(struct xi_store *store, const struct xi_desired *row, xi_store_cb cb,
                      void *ctx)
 {
-    struct xi_err err = {0};
-    struct call *c = call_new(row->id, ctx, &err);
+    struct call *c = call_plain(row->id, cb, ctx);
 
-    if (c == NULL) {
-        cb(ctx, &err);
+    if (c == NULL)
         return;
-    }
     c->desired_row = *row;
-    c->cb.plain = cb;
     submit(store, c, work_desire, done_plain);
 }
 
@@ -348,15 +352,11 @@ static void work_replace(struct xi_store *store, struct xi_store_job *job)
 void xi_store_replace(struct xi_store *store, const char *old_id, const struct xi_desired *row,
                       xi_store_cb cb, void *ctx)
 {
-    struct xi_err err = {0};
-    struct call *c = call_new(old_id, ctx, &err);
+    struct call *c = call_plain(old_id, cb, ctx);
 
-    if (c == NULL) {
-        cb(ctx, &err);
+    if (c == NULL)
         return;
-    }
     c->desired_row = *row;
-    c->cb.plain = cb;
     submit(store, c, work_replace, done_plain);
 }
 
@@ -369,15 +369,10 @@ static void work_undesire(struct xi_store *store, struct xi_store_job *job)
 
 void xi_store_undesire(struct xi_store *store, const char *id, xi_store_cb cb, void *ctx)
 {
-    struct xi_err err = {0};
-    struct call *c = call_new(id, ctx, &err);
+    struct call *c = call_plain(id, cb, ctx);
 
-    if (c == NULL) {
-        cb(ctx, &err);
-        return;
-    }
-    c->cb.plain = cb;
-    submit(store, c, work_undesire, done_plain);
+    if (c != NULL)
+        submit(store, c, work_undesire, done_plain);
 }
 
 static void work_desired(struct xi_store *store, struct xi_store_job *job)
