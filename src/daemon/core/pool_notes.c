@@ -63,6 +63,15 @@ void xi_pool_refuse(struct xi_request *req, const struct xi_err *err)
     xi_request_finish(req, err->rc, NULL, err);
 }
 
+void xi_note_incident(struct xi_queue *q, const struct xi_request *req, const struct xi_err *err)
+{
+    struct xi_why_entry entry = {.kind = XI_WHY_INCIDENT, .rc = err->rc};
+
+    (void)snprintf(entry.text, sizeof(entry.text), "%s", err->msg);
+    (void)snprintf(entry.hint, sizeof(entry.hint), "%s", err->hint);
+    note(q, req, &entry, 0);
+}
+
 static uint64_t ms_between(uint64_t from_ns, uint64_t to_ns)
 {
     return from_ns == 0 || to_ns < from_ns ? 0 : (to_ns - from_ns) / 1000000u;

@@ -141,14 +141,19 @@ static void refuse(struct xi_pool *pool, struct xi_request *req, const struct xi
     xi_request_finish(req, XI_EPOISON, NULL, &err);
 }
 
+static void say_incident(struct xi_err *err, const char *incident, const char *reason)
+{
+    (void)xi_fail(err, XI_EINCIDENT, "incident %s: the model's host %s while it ran this alone",
+                  incident, reason);
+    (void)xi_hint(err, "the same input is refused for %u minutes; other requests go on",
+                  XI_POISON_MS / 60000u);
+}
+
 static void answer_incident(struct xi_request *req, const char *incident, const char *reason)
 {
     struct xi_err err;
 
-    (void)xi_fail(&err, XI_EINCIDENT, "incident %s: the model's host %s while it ran this alone",
-                  incident, reason);
-    (void)xi_hint(&err, "the same input is refused for %u minutes; other requests go on",
-                  XI_POISON_MS / 60000u);
+    say_incident(&err, incident, reason);
     xi_request_finish(req, XI_EINCIDENT, NULL, &err);
 }
 
@@ -288,11 +293,14 @@ void xi_poison_convict(struct xi_queue *q, struct xi_request *req, const char *r
 {
     struct xi_check *check = req->slot == NULL ? NULL : check_begin(q->pool, req, CHECK_CONVICT);
     char incident[XI_UUID_TEXT + 1];
+    struct xi_err err;
 
     q->pool->stats.incidents++;
     xi_uuid_new(incident);
     xi_log(XI_WARN, "request.incident", "id=%s request=%llu incident=%s host=%s", q->session->id,
            (unsigned long long)req->id, incident, reason);
+    say_incident(&err, incident, reason);
+    xi_note_incident(q, req, &err);
     if (check == NULL) {
         answer_incident(req, incident, reason);
         return;

@@ -239,6 +239,7 @@ void xi_watchdog_tick(struct xi_pool *pool, uint64_t now_ns);
 
 /* ---- for people ---- */
 void xi_note_refused(struct xi_queue *q, const struct xi_request *req, const struct xi_err *err);
+void xi_note_incident(struct xi_queue *q, const struct xi_request *req, const struct xi_err *err);
 void xi_note_end(struct xi_queue *q, const struct xi_request *req, enum xi_rc rc);
 
 #endif

@@ -266,6 +266,29 @@ static void a_late_answer_is_noted(void **state)
     room_free(&r);
 }
 
+/* `why` knows it by the session and by the request's number. */
+static void an_incident_is_noted(void **state)
+{
+    struct room r = room_new(1, 100);
+    struct xi_session *s = room_load(&r, "one", "default", 1, 1);
+    const struct xi_why_entry *e = NULL;
+    struct asked a;
+
+    (void)state;
+    room_send(&r, &a, s, 1, POISON);
+    room_live(&r, 5000);
+    room_answered(&a, 1, XI_EINCIDENT);
+    assert_int_equal(noted(&r, XI_WHY_INCIDENT, "SIGSEGV"), 1);
+    while ((e = xi_why_find(r.why, NULL, "one", e)) != NULL && e->kind != XI_WHY_INCIDENT)
+        ;
+    assert_non_null(e);
+    assert_int_equal(e->request, a.r.id);
+    assert_int_equal(e->rc, XI_EINCIDENT);
+    assert_non_null(strstr(a.err.msg, "incident "));
+    assert_non_null(strstr(e->text, strstr(a.err.msg, "incident "))); /* the same number */
+    room_free(&r);
+}
+
 /* ---- shared hosts ---- */
 
 static void a_suspect_is_alone_in_a_shared_host(void **state)
@@ -379,6 +402,7 @@ int main(void)
         cmocka_unit_test(what_cannot_be_in_time_is_refused_at_once),
         cmocka_unit_test(slow_ones_are_noted),
         cmocka_unit_test(a_late_answer_is_noted),
+        cmocka_unit_test(an_incident_is_noted),
         cmocka_unit_test(a_suspect_is_alone_in_a_shared_host),
         cmocka_unit_test(a_suspect_waits_for_the_loads_of_its_host),
         cmocka_unit_test(the_neighbours_wait_for_a_suspect),
