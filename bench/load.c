@@ -226,13 +226,15 @@ static void finish(struct run *r, struct connection *c)
         c->idle = 1;
 }
 
-/* The other side went away: counted, and a new connection takes its place. */
+/* The other side went away: a new connection takes its place, and what was asked is counted. One
+ * that was idle for long may be hung up. */
 static void broke(struct run *r, struct connection *c)
 {
     (void)close(c->fd);
     c->status = 0;
     open_connection(r, c);
-    finish(r, c);
+    if (!c->idle)
+        finish(r, c);
 }
 
 static void send_more(struct run *r, struct connection *c)

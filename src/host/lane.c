@@ -1,6 +1,6 @@
 /* lane.c: the hot loop of a host. Per request: one record copied out of the ring, the engine, one
  * record into the other ring. No lock, no allocation, and no system call but the two wake-ups,
- * and those only when the other side sleeps (and one where the record names another core). */
+ * and those only when the other side sleeps (and two where the record names another core). */
 #define _GNU_SOURCE
 #include "host/lane.h"
 
@@ -43,7 +43,6 @@ struct xi_host_lane {
     struct xi_run_sink sink;
     pthread_t thread;
     int nice, started;
-    int core;         /* that the thread stays on; XI_CORE_ANY */
     int let_go, quit; /* quit: the lane's own once it was let go */
     sem_t gate;
 
@@ -83,7 +82,6 @@ enum xi_rc xi_host_lane_new(const struct xi_msg_lane *m, const int fds[3],
     }
     (void)sem_init(&lane->gate, 0, 0);
     lane->nice = m->nice;
-    lane->core = XI_CORE_ANY;
     lane->segments = segments;
     lane->sink = (struct xi_run_sink){
         .ctx = lane->outputs, .take = xi_outputs_take, .give = xi_outputs_give};
@@ -293,12 +291,13 @@ static enum xi_rc serve_requests(struct xi_host_lane *lane, struct xi_work_view 
     return rc == XI_ENOENT ? XI_OK : rc;
 }
 
-static void stay_on(struct xi_host_lane *lane, int core)
+/* Moves there, and is free to be moved away when others come to need that core. */
+static void move_to(int core)
 {
-    if (core == lane->core)
+    if (core == XI_CORE_ANY || core == xi_self_core())
         return;
     xi_self_stay_on(core);
-    lane->core = core;
+    xi_self_stay_on(XI_CORE_ANY);
 }
 
 static void serve_record(struct xi_host_lane *lane, size_t bytes)
@@ -312,7 +311,7 @@ static void serve_record(struct xi_host_lane *lane, size_t bytes)
     else if (rc == XI_OK && view.head.op == XI_WORK_QUIT)
         lane->quit = 1;
     else if (rc == XI_OK) {
-        stay_on(lane, view.head.core);
+        move_to(view.head.core);
         rc = serve_requests(lane, &view);
     }
     if (rc != XI_OK)

@@ -66,7 +66,7 @@ struct xi_work_head {
     uint16_t n_requests;
     uint32_t session;          /* the daemon's number for it, on this link */
     struct xi_mem_ref release; /* XI_WORK_RELEASE */
-    int32_t core;              /* the lane's thread is to run there; XI_CORE_ANY */
+    int32_t core;              /* the lane's thread is to begin there; XI_CORE_ANY */
     uint32_t reserved;
 };
 
