@@ -83,13 +83,12 @@ def upload(daemon, bench, name, data):
 SWAP_NET = dict(width=512, depth=8, rows=32)
 
 
-def swap_round(bench, daemon, digests, swaps, every, at_60):
-    """Swaps between the two packages under 60 % of what the machine does now: what the load generator
-    counted, (in, out) latencies of swap windows and between, and how long each swap took."""
+def swap_round(bench, daemon, digests, swaps, every):
+    """Swaps between the two packages under 60 % of what the machine does now: that rate, what the load
+    generator counted, (in, out) latencies of swap windows and between, and how long each swap took."""
     body, record, windows = bench.file("x", bytes(4 * 512)), os.path.join(bench.dir, "samples"), []
     to, headers = (tcp(daemon), "/v1/infer/net", body), shaped(1, 512)
     rate = 0.6 * load(*to, headers, 4, 1 if bench.quick else 3)["rate"]
-    at_60.append(rate)
     with Load(*to, headers, 8, seconds=(swaps + 1) * every, warm=0.5, rate=rate,
               expect=[made.marked(1.0), made.marked(2.0)], record=record) as running:
         time.sleep(0.5 + every / 2)
@@ -99,27 +98,26 @@ def swap_round(bench, daemon, digests, swaps, every, at_60):
             windows.append((began, time.monotonic_ns() + 100000000))
             time.sleep(max(0, every - (time.monotonic_ns() - began) / 1e9))
         result = running.result()
-    return result, Samples(record).split(windows), [(b - a) / 1e6 - 100 for a, b in windows]
+    return rate, result, Samples(record).split(windows), [(b - a) / 1e6 - 100 for a, b in windows]
 
 
 def measure_swap(bench):
     """A model is replaced again and again under load: is anything lost, do others' answers wait?"""
     rounds, swaps, every = (1, 3, 1.0) if bench.quick else (10, 20, 2.2)
-    inside, outside, took, answers, errors, at_60 = [], [], [], [0, 0], 0, []
+    inside, outside, took, answers, errors, rates = [], [], [], [0, 0], 0, []
     with Daemon() as d:
         digests = [upload(d, bench, "net%d" % v, made.network(mark=float(v), **SWAP_NET))
                    for v in (1, 2)]
         for digest in (digests[1], digests[0]):  # both are compiled once: the cache is warm
             control(d, "/v1/control/load", package=digest, name="net", replace=True)
         for _ in range(rounds):
-            result, (during, between), times = swap_round(bench, d, digests, swaps, every, at_60)
+            rate, result, (during, between), times = swap_round(bench, d, digests, swaps, every)
+            rates.append(rate)
             inside, outside, took = inside + during, outside + between, took + times
             answers = [n + m for n, m in zip(answers, result["expected"])]
             errors += result["errors"]
-            if swaps % 2:
-                digests.reverse()
     bench.say("swap_count", rounds * swaps, "swaps, one every %.1f s, at 60 %% of what the machine does: %d to %d requests/s" %
-              (every, min(at_60), max(at_60)))
+              (every, min(rates), max(rates)))
     bench.say("swap_ms", round(median(took)), "…from request to the old one freed, median ms")
     bench.say("swap_failed", errors, "…failed requests or answers of neither (goal: 0)")
     bench.say("swap_answers", "%d old, %d new" % tuple(answers), "…answers of each version")
