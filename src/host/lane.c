@@ -291,15 +291,6 @@ static enum xi_rc serve_requests(struct xi_host_lane *lane, struct xi_work_view 
     return rc == XI_ENOENT ? XI_OK : rc;
 }
 
-/* Moves there, and is free to be moved away when others come to need that core. */
-static void move_to(int core)
-{
-    if (core == XI_CORE_ANY || core == xi_self_core())
-        return;
-    xi_self_stay_on(core);
-    xi_self_stay_on(XI_CORE_ANY);
-}
-
 static void serve_record(struct xi_host_lane *lane, size_t bytes)
 {
     struct xi_work_view view;
@@ -311,7 +302,8 @@ static void serve_record(struct xi_host_lane *lane, size_t bytes)
     else if (rc == XI_OK && view.head.op == XI_WORK_QUIT)
         lane->quit = 1;
     else if (rc == XI_OK) {
-        move_to(view.head.core);
+        if (view.head.core != XI_CORE_ANY)
+            xi_self_move_to(view.head.core);
         rc = serve_requests(lane, &view);
     }
     if (rc != XI_OK)

@@ -85,15 +85,17 @@ int xi_self_core(void)
     return sched_getcpu();
 }
 
-void xi_self_stay_on(int core)
+void xi_self_move_to(int core)
 {
     static _Thread_local cpu_set_t any;
     cpu_set_t one;
 
+    if (core < 0 || core >= CPU_SETSIZE || core == sched_getcpu())
+        return;
     if (CPU_COUNT(&any) == 0 && sched_getaffinity(0, sizeof(any), &any) != 0)
         return;
     CPU_ZERO(&one);
-    if (core >= 0 && core < CPU_SETSIZE)
-        CPU_SET((unsigned)core, &one);
-    (void)sched_setaffinity(0, sizeof(any), core >= 0 ? &one : &any);
+    CPU_SET((unsigned)core, &one);
+    if (sched_setaffinity(0, sizeof(one), &one) == 0)
+        (void)sched_setaffinity(0, sizeof(any), &any);
 }

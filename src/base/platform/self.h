@@ -35,8 +35,8 @@ void xi_self_go_first(void);
 uint32_t xi_self_cores(void);
 /* The core that the calling thread is on; negative: unknown. */
 int xi_self_core(void);
-/* The calling thread stays on this core; a negative one: on any that the process may use, as it
- * stood when the thread was on any. Does nothing where the system refuses. */
-void xi_self_stay_on(int core);
+/* The calling thread goes to this core now; from there the kernel may move it on. Stays where it is
+ * when the system refuses. */
+void xi_self_move_to(int core);
 
 #endif

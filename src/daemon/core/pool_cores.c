@@ -4,18 +4,13 @@
  * only just fallen free: the threads that ended there are still about, it looks as busy as the
  * others, and the kernel queues the next run behind another one's. The core is then idle until the
  * kernel balances, which takes it milliseconds. So the completion says where it ran, and what is
- * dispatched next is told to run there. Runs too short to be queued for long are left alone, and so
- * is everything where the machine has more cores than are ours: others may need any of them. */
+ * dispatched next is told to begin there. Runs too short to be queued for long are left alone, and
+ * so is everything where the machine has more cores than are ours: others may need any of them. */
 #include "daemon/core/pool_cores.h"
 #include "daemon/core/pool_private.h"
 
 #define WORTH_NS  500000u /* a run that is at least so long */
 #define CORES_MAX 64      /* bits of cores_held */
-
-static int on_processor(const struct xi_pool *pool, const struct xi_device *d)
-{
-    return d == &pool->devices[0];
-}
 
 static int is_held(const struct xi_pool *pool, int core)
 {
@@ -29,7 +24,7 @@ int xi_core_take(const struct xi_turn *turn)
     uint64_t takes_ns = turn->kind == XI_TURN_STAGE ? q->stage_ns : q->run_ns;
     int core = pool->core_free;
 
-    if (turn->kind != XI_TURN_STAGE && !on_processor(pool, q->device))
+    if (!xi_is_processor(pool, xi_turn_device(turn)))
         return XI_CORE_ANY;
     pool->core_free = XI_CORE_ANY;
     if (core == XI_CORE_ANY || takes_ns < WORTH_NS || q->session->options.threads > 1)
@@ -44,13 +39,13 @@ void xi_core_drop(struct xi_pool *pool, int core)
         pool->cores_held &= ~(1ull << core);
 }
 
-/* Where a lane was told to run it ran; where it was not, its word is good for a core that no other
- * lane was told. */
+/* A lane counts for the core where it was told to begin; where it was told none, its word is good
+ * for a core that no other lane was told. */
 void xi_core_give(struct xi_pool *pool, const struct xi_lane *lane)
 {
     int core = lane->core != XI_CORE_ANY ? lane->core : lane->ended_on;
 
-    if (!on_processor(pool, lane->device))
+    if (!xi_is_processor(pool, lane->device))
         return;
     xi_core_drop(pool, lane->core);
     pool->core_free = XI_CORE_ANY;

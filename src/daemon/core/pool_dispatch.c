@@ -9,7 +9,7 @@
 
 /* ---- devices ---- */
 
-static int is_processor(const struct xi_pool *pool, const struct xi_device *d)
+int xi_is_processor(const struct xi_pool *pool, const struct xi_device *d)
 {
     return d == &pool->devices[0];
 }
@@ -44,7 +44,7 @@ void xi_pool_budget(struct xi_pool *pool, struct xi_device *d)
 {
     const struct xi_queue *q;
 
-    if (is_processor(pool, d))
+    if (xi_is_processor(pool, d))
         return;
     d->budget = 0;
     for (q = pool->all; q != NULL; q = q->all_next) {
@@ -57,7 +57,7 @@ void xi_pool_budget(struct xi_pool *pool, struct xi_device *d)
  * leaves one alone while somebody could need it at once. */
 static uint32_t budget_of(const struct xi_pool *pool, const struct xi_device *d, unsigned class)
 {
-    if (!is_processor(pool, d))
+    if (!xi_is_processor(pool, d))
         return d->budget;
     if (class == XI_PRIORITY_REALTIME)
         return d->budget + 1;
@@ -71,7 +71,7 @@ uint32_t xi_turn_cost(const struct xi_turn *turn)
     const struct xi_queue *q = turn->queue;
     uint32_t most, threads = q->session->options.threads;
 
-    if (turn->kind == XI_TURN_STAGE || !is_processor(q->pool, q->device) || threads <= 1)
+    if (turn->kind == XI_TURN_STAGE || !xi_is_processor(q->pool, q->device) || threads <= 1)
         return 1;
     most = budget_of(q->pool, q->device, turn->fair.class);
     return threads < most ? threads : most;
@@ -79,14 +79,14 @@ uint32_t xi_turn_cost(const struct xi_turn *turn)
 
 /* ---- who could run ---- */
 
-static struct xi_device *device_of(const struct xi_turn *turn)
+struct xi_device *xi_turn_device(const struct xi_turn *turn)
 {
     return turn->kind == XI_TURN_STAGE ? &turn->queue->pool->devices[0] : turn->queue->device;
 }
 
 static void turn_idle(struct xi_turn *turn)
 {
-    xi_fair_idle(&device_of(turn)->fair, &turn->fair);
+    xi_fair_idle(&xi_turn_device(turn)->fair, &turn->fair);
 }
 
 static void turn_ready(struct xi_turn *turn, const struct xi_request *first)
@@ -96,7 +96,7 @@ static void turn_ready(struct xi_turn *turn, const struct xi_request *first)
                        : q->run_ns != 0            ? q->run_ns
                                                    : q->session->service_ns;
 
-    xi_fair_ready(&device_of(turn)->fair, &turn->fair,
+    xi_fair_ready(&xi_turn_device(turn)->fair, &turn->fair,
                   first->deadline_ns == 0 ? XI_FAIR_NO_DEADLINE : first->deadline_ns,
                   learned * xi_turn_cost(turn));
 }

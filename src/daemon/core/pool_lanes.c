@@ -220,7 +220,7 @@ void xi_lane_start(struct xi_queue *q, struct xi_turn *turn, struct xi_request *
     lane->reported_ns = 0;
     lane->ended_on = XI_CORE_ANY;
     lane->kill_at_ns = now + xi_watchdog_allowance_ns(q, n);
-    lane->device = turn->kind == XI_TURN_STAGE ? &q->pool->devices[0] : q->device;
+    lane->device = xi_turn_device(turn);
     lane->cost = xi_turn_cost(turn);
     lane->device->used += lane->cost;
     xi_fair_start(&lane->device->fair, &turn->fair, &lane->ticket);

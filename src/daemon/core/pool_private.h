@@ -51,7 +51,7 @@ struct xi_lane {
     uint64_t reported_ns; /* sum of what its completions said */
     struct xi_device *device;
     uint32_t cost; /* of the device's budget */
-    int core;      /* where its thread was told to run last */
+    int core;      /* where its thread was told to begin last */
     int ended_on;  /* the core that its last completion came from */
     struct xi_fair_ticket ticket;
 };
@@ -216,6 +216,8 @@ void xi_pool_dispatch(struct xi_pool *pool);
 void xi_pool_devices_init(struct xi_pool *pool);
 struct xi_device *xi_pool_device(struct xi_pool *pool, const struct xi_session *session);
 void xi_pool_budget(struct xi_pool *pool, struct xi_device *device); /* anew */
+int xi_is_processor(const struct xi_pool *pool, const struct xi_device *device);
+struct xi_device *xi_turn_device(const struct xi_turn *turn);
 uint32_t xi_turn_cost(const struct xi_turn *turn); /* cores, or lanes of the accelerator */
 
 /* ---- lanes ---- */

@@ -104,7 +104,7 @@ int xi_host_loads(const struct xi_host *host);
 int xi_host_idle(const struct xi_host *host);
 /* One work record to a free lane. `parts` of all requests one behind the other; `slots` (one per
  * part) says which segment each lies in: segments the host has not seen are passed first.
- * core: where the lane's thread is to run, or XI_CORE_ANY.
+ * core: where the lane's thread is to begin, or XI_CORE_ANY.
  * EAGAIN: ring full; EHOST: it is ending. */
 struct xi_work_item {
     struct xi_work_request request;
