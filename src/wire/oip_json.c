@@ -246,7 +246,7 @@ static enum xi_rc settle_binary(struct xi_oip_tensor *x, uint64_t size, struct x
         return xi_fail(err, XI_ETENSOR,
                        "input \"%.60s\": %" PRIu64 " bytes where its shape needs %" PRIu64, x->name,
                        size, want);
-    x->binary = 1;
+    x->where = XI_OIP_RAW;
     x->bytes = size;
     return XI_OK;
 }
@@ -384,7 +384,7 @@ static enum xi_rc read_request_key(struct xi_json_pull *j, const char *text, siz
         rc = once(seen, SEEN_PARAMETERS, "parameters", err);
         if (rc == XI_OK)
             rc = read_parameters(j, "binary_data_output", &params, err);
-        r->binary_output = params.binary;
+        r->parameters.binary_output = params.binary;
         return rc;
     }
     return read_unknown(j, err);
@@ -397,7 +397,7 @@ static enum xi_rc place(struct xi_oip_request *r, uint64_t tail_bytes, struct xi
 
     for (uint32_t i = 0; i < r->n_inputs; i++) {
         struct xi_oip_tensor *x = &r->inputs[i];
-        if (x->binary) {
+        if (x->where == XI_OIP_RAW) {
             if (x->bytes > tail_bytes - at)
                 return xi_fail(err, XI_ETENSOR,
                                "input \"%.60s\": %" PRIu64 " bytes, the body has %" PRIu64 " left",
@@ -405,10 +405,10 @@ static enum xi_rc place(struct xi_oip_request *r, uint64_t tail_bytes, struct xi
             x->offset = at;
             at += x->bytes;
         } else {
-            if (x->bytes > XI_BODY_MAX - r->json_bytes)
+            if (x->bytes > XI_BODY_MAX - r->text_bytes)
                 return xi_fail(err, XI_ETOOBIG, "inputs of more than %llu bytes", XI_BODY_MAX);
-            x->offset = r->json_bytes;
-            r->json_bytes += (x->bytes + XI_OIP_ALIGN - 1) / XI_OIP_ALIGN * XI_OIP_ALIGN;
+            x->offset = r->text_bytes;
+            r->text_bytes += (x->bytes + XI_OIP_ALIGN - 1) / XI_OIP_ALIGN * XI_OIP_ALIGN;
         }
     }
     if (at != tail_bytes)
@@ -416,7 +416,7 @@ static enum xi_rc place(struct xi_oip_request *r, uint64_t tail_bytes, struct xi
                        tail_bytes - at);
     for (uint32_t i = 0; i < r->n_outputs; i++)
         if (r->outputs[i].binary < 0)
-            r->outputs[i].binary = r->binary_output;
+            r->outputs[i].binary = r->parameters.binary_output;
     return XI_OK;
 }
 
@@ -428,8 +428,8 @@ enum xi_rc xi_oip_read(const char *text, size_t bytes, uint64_t tail_bytes,
 
     ret->id[0] = '\0';
     ret->n_inputs = ret->n_outputs = 0;
-    ret->binary_output = 0;
-    ret->json_bytes = 0;
+    ret->parameters = (struct xi_oip_parameters){0};
+    ret->text_bytes = 0;
     if (bytes > XI_BODY_JSON_MAX)
         return xi_fail(err, XI_ETOOBIG, "JSON of %zu bytes, the limit is %llu", bytes,
                        XI_BODY_JSON_MAX);

@@ -210,9 +210,9 @@ static void binary_tails_must_fit(void **state)
 {
     (void)state;
     assert_int_equal(read_tail(BINARY("FP32", "[2,2]", "16"), 16), XI_OK);
-    assert_int_equal(request->inputs[0].binary, 1);
+    assert_int_equal(request->inputs[0].where, XI_OIP_RAW);
     assert_int_equal(request->inputs[0].offset, 0);
-    assert_int_equal(request->json_bytes, 0);
+    assert_int_equal(request->text_bytes, 0);
     assert_int_not_equal(read_tail(BINARY("FP32", "[2,2]", "16"), 15), XI_OK);
     assert_int_not_equal(read_tail(BINARY("FP32", "[2,2]", "16"), 17), XI_OK);
     assert_int_not_equal(read_tail(BINARY("FP32", "[2,2]", "12"), 12), XI_OK);

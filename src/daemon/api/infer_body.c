@@ -196,14 +196,14 @@ static enum xi_rc fill(struct xi_infer *inf, struct xi_err *err)
     struct xi_oip_request *r = inf->oip;
 
     for (uint32_t i = 0; i < r->n_inputs; i++) {
-        if (r->inputs[i].binary)
+        if (r->inputs[i].where == XI_OIP_RAW)
             continue;
         enum xi_rc rc = xi_oip_fill(text, (size_t)n, &r->inputs[i],
                                     inf->tensors->data + r->inputs[i].offset, err);
         if (rc != XI_OK)
             return rc;
     }
-    memcpy(inf->tensors->data + r->json_bytes, text + n, (size_t)tail);
+    memcpy(inf->tensors->data + r->text_bytes, text + n, (size_t)tail);
     return XI_OK;
 }
 
@@ -212,13 +212,13 @@ static void add_tensors(struct xi_infer *inf)
     const struct xi_signature *sig = &inf->session->signature;
     struct xi_exchange *x = inf->x;
     struct xi_slot *slot = inf->tensors ? inf->tensors : x->slot;
-    uint64_t tail = inf->tensors ? inf->oip->json_bytes : x->pad + text_bytes(inf);
+    uint64_t tail = inf->tensors ? inf->oip->text_bytes : x->pad + text_bytes(inf);
     struct xi_err err;
 
     begin_request(inf);
     for (uint32_t i = 0; i < inf->oip->n_inputs; i++) {
         struct xi_oip_tensor *in = &inf->oip->inputs[i];
-        uint64_t at = in->binary ? tail + in->offset : in->offset;
+        uint64_t at = in->where == XI_OIP_RAW ? tail + in->offset : in->offset;
         int port = find_port(sig->inputs, sig->n_inputs, in->name);
         struct xi_tensor t =
             xi_tensor_make(in->dtype, in->dims, in->rank, slot->data + at, in->bytes);
@@ -262,11 +262,11 @@ static void parsed(struct xi_infer *inf)
         refuse(inf, &err);
         return;
     }
-    if (inf->oip->json_bytes == 0 && inf->input == XI_INPUT_BINARY) {
+    if (inf->oip->text_bytes == 0 && inf->input == XI_INPUT_BINARY) {
         add_tensors(inf);
         return;
     }
-    uint64_t want = inf->oip->json_bytes + (x->stream.received - text_bytes(inf));
+    uint64_t want = inf->oip->text_bytes + (x->stream.received - text_bytes(inf));
     if (xi_shm_take(x->server->service->shm, x->who.tenant, want ? want : 1, &inf->tensors, &err) !=
         XI_OK) {
         inf->tensors = NULL;
