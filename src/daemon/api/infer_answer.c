@@ -157,7 +157,8 @@ static void choose(struct xi_infer *inf)
     xi_str_clear(&inf->names);
     for (uint32_t i = 0; i < inf->reply.done.n_parts; i++) {
         const struct xi_part *p = &inf->reply.parts[i];
-        int wanted = r == NULL || r->n_outputs == 0, binary = r != NULL && r->parameters.binary_output;
+        int wanted = r == NULL || r->n_outputs == 0,
+            binary = r != NULL && r->parameters.binary_output;
         const char *name = p->index < sig->n_outputs ? sig->outputs[p->index].name : "";
         if (p->kind != XI_PART_TENSOR)
             continue;
