@@ -37,6 +37,7 @@ struct xi_http_stream {
     uint8_t *sink;
     uint64_t sink_len, sink_room;
     int discard;               /* nobody wants the body: count and drop it */
+    int eager;                 /* HTTP/2: `full` comes with the byte that fills the sink */
     int paused;                /* no bytes are taken until xi_..._resume */
     uint64_t received, copied; /* body bytes; those that were copied by us on their way */
 };

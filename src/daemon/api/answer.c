@@ -2,9 +2,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/api/carrier.h"
 #include "daemon/api/connection.h"
 #include "daemon/api/problem.h"
-#include "wire/http1.h"
 
 int xi_accepts(const struct xi_exchange *x, const char *type)
 {
@@ -22,28 +22,25 @@ int xi_accepts(const struct xi_exchange *x, const char *type)
 }
 
 /* A page of an allowed origin may read the answer. */
-void xi_answer_cors(struct xi_exchange *x)
+static void add_cors(struct xi_exchange *x)
 {
     const char *origin = xi_http_header(&x->stream, "origin");
     const struct xi_gate *gate = &x->server->gate;
 
     for (uint32_t i = 0; origin != NULL && i < gate->n_allowed_origins; i++)
         if (strcmp(gate->allowed_origins[i], origin) == 0)
-            xi_str_printf(&x->head, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", origin);
+            xi_str_printf(&x->extra, "Access-Control-Allow-Origin: %s\r\nVary: Origin\r\n", origin);
 }
 
-static void build_head(struct xi_exchange *x, int status, const char *type, uint64_t length)
+void xi_answer_common(struct xi_exchange *x)
 {
-    xi_http1_answer(&x->head, status, type, length, xi_conn_keeps(x->conn));
-    xi_str_puts(&x->head, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
-    xi_answer_cors(x);
+    xi_str_puts(&x->extra, "X-Content-Type-Options: nosniff\r\nCache-Control: no-store\r\n");
+    add_cors(x);
     if (x->request != 0) {
-        xi_str_puts(&x->head, "Xinfer-Request: ");
-        xi_str_uint(&x->head, x->request, 1);
-        xi_str_puts(&x->head, "\r\n");
+        xi_str_puts(&x->extra, "Xinfer-Request: ");
+        xi_str_uint(&x->extra, x->request, 1);
+        xi_str_puts(&x->extra, "\r\n");
     }
-    xi_str_add(&x->head, xi_str_text(&x->extra), x->extra.len);
-    xi_str_puts(&x->head, "\r\n");
 }
 
 /* Marks the handler's part as done. 0: the client has gone, x may be no more. */
@@ -55,13 +52,9 @@ static int take_answer(struct xi_exchange *x, int status)
     x->gone = NULL;
     x->status = status;
     x->stream.paused = 0;
-    if (x->conn == NULL) {
+    if (x->carrier == NULL) {
         (void)xi_exchange_settle(x);
         return 0;
-    }
-    if (xi_conn_body_unread(x->conn)) {
-        x->conn->close_after = 1;
-        x->stream.discard = 1;
     }
     return 1;
 }
@@ -69,7 +62,7 @@ static int take_answer(struct xi_exchange *x, int status)
 void xi_answer_add(struct xi_exchange *x, const void *bytes, size_t n)
 {
     if (x->n_pieces == 0)
-        x->n_pieces = 1; /* the first one is the head's */
+        x->n_pieces = 1; /* the first one is the carrier's */
     XI_ASSERT(x->n_pieces < XI_ANSWER_PIECES);
     if (n == 0)
         return;
@@ -87,15 +80,58 @@ void xi_answer_pieces(struct xi_exchange *x, int status, const char *type)
         x->n_pieces = 1;
     for (unsigned i = 1; i < x->n_pieces; i++)
         length += x->pieces[i].len;
-    build_head(x, status, type, length);
-    if (x->head.failed) {
-        xi_conn_close(x->conn);
-        return;
-    }
-    x->pieces[0] = uv_buf_init(x->head.data, (unsigned)x->head.len);
-    if (strcmp(x->stream.method ? x->stream.method : "", "HEAD") == 0)
+    xi_answer_common(x);
+    if (x->stream.method != NULL && strcmp(x->stream.method, "HEAD") == 0)
         x->n_pieces = 1;
-    xi_conn_send(x->conn, x);
+    x->carrier->answer(x, type, length);
+}
+
+int xi_answer_parts_ok(const struct xi_exchange *x)
+{
+    return x->carrier != NULL && x->carrier->send != NULL;
+}
+
+void xi_answer_begin_parts(struct xi_exchange *x, int status, const char *type)
+{
+    XI_ASSERT(!x->answered && !x->begun);
+    x->begun = x->pending = 1;
+    x->status = status;
+    if (x->carrier != NULL)
+        x->carrier->begin(x, type);
+}
+
+void xi_answer_send(struct xi_exchange *x, struct xi_send *send)
+{
+    XI_ASSERT(x->begun && !x->answered);
+    send->x = x;
+    send->next = NULL;
+    send->at = send->flying = 0;
+    send->offset = send->left = 0;
+    for (unsigned i = 0; i < send->n_pieces; i++)
+        send->left += send->pieces[i].len;
+    if (x->carrier != NULL)
+        x->carrier->send(x, send);
+    else
+        send->released(send);
+}
+
+size_t xi_answer_waiting(const struct xi_exchange *x)
+{
+    return x->carrier != NULL ? x->carrier->waiting(x) : 0;
+}
+
+void xi_answer_end_parts(struct xi_exchange *x, const char *type, const char *trailers)
+{
+    int begun = x->begun;
+
+    if (!take_answer(x, begun ? x->status : 200))
+        return;
+    if (!begun)
+        xi_str_puts(&x->extra, trailers ? trailers : "");
+    if (begun)
+        x->carrier->end(x, trailers);
+    else
+        x->carrier->answer(x, type, XI_HTTP_NO_LENGTH);
 }
 
 void xi_answer_body(struct xi_exchange *x, int status, const char *type)
@@ -130,6 +166,10 @@ void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err)
         xi_problem_json(&x->body, err, x->request);
         xi_events_send(x, "problem", xi_str_text(&x->body));
         xi_events_end(x);
+        return;
+    }
+    if (x->problem != NULL) {
+        x->problem(x, err);
         return;
     }
     xi_str_fini(&x->body);

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/json.h"
+#include "daemon/api/carrier.h"
 #include "daemon/api/connection.h"
 
 /* COPY_ON_LOOP: about 100 µs. */
@@ -15,13 +16,11 @@ static void fail(struct xi_exchange *x, const struct xi_err *err)
 /* The body is welcome now: only a client that waited to hear it is told. */
 void xi_body_welcome(struct xi_exchange *x)
 {
-    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
-
-    if (!x->stream.expects_continue || x->conn == NULL || x->stream.content_length == 0)
+    if (!x->stream.expects_continue || x->carrier == NULL || x->stream.content_length == 0)
         return;
     x->stream.expects_continue = 0;
     if (x->stream.received == 0)
-        xi_conn_send_copy(x->conn, x, line, sizeof line - 1, 0);
+        x->carrier->welcome(x);
 }
 
 void xi_body_text(struct xi_exchange *x)
@@ -121,6 +120,17 @@ static int retry_slot(struct xi_exchange *x, uint64_t now_ns)
     return 1;
 }
 
+/* 1: it need not wait for this any more, and may be gone. */
+static int retry_one(struct xi_exchange *x, uint64_t now_ns)
+{
+    x->held++; /* an answer may end it */
+    int over = x->wait_retry(x, now_ns);
+    x->held--;
+    if (xi_exchange_settle(x) == 0 && over && !x->waiting) /* it may wait for the next thing */
+        xi_exchange_resume(x);
+    return over;
+}
+
 unsigned xi_body_retry(struct xi_http_server *server)
 {
     uint64_t now = xi_now_ns();
@@ -130,15 +140,11 @@ unsigned xi_body_retry(struct xi_http_server *server)
     /* The list is taken off first: what happens below may add to it or drop from it. */
     server->waiting = NULL;
     for (; x != NULL; x = next) {
-        struct xi_conn *c = x->conn;
         next = x->wait_next;
-        if (!x->waiting || c == NULL)
+        if (!x->waiting || x->carrier == NULL)
             continue;
-        if (x->wait_retry(x, now)) {
-            if (c->x == x && !x->waiting) /* it may wait for the next thing */
-                xi_conn_resume(c);
+        if (retry_one(x, now))
             continue;
-        }
         x->wait_next = server->waiting;
         server->waiting = x;
         left++;
@@ -217,12 +223,10 @@ static void on_copied(struct xi_work *w)
 
     take_larger(x);
     x->pending = 0;
-    if (x->conn == NULL) {
-        (void)xi_exchange_settle(x);
+    if (xi_exchange_settle(x))
         return;
-    }
     x->stream.paused = 0;
-    xi_conn_resume(x->conn);
+    xi_exchange_resume(x);
 }
 
 static void grow_slot(struct xi_exchange *x)

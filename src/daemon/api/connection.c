@@ -1,11 +1,13 @@
 #include "daemon/api/connection.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/platform/supervisor.h"
+#include "daemon/api/carrier.h"
 #include "daemon/api/problem.h"
 
 enum { LINGER_MS = 1000, LINGER_BYTES = 4 * 1024 * 1024, TURN_NS = 200 * 1000 };
@@ -155,9 +157,11 @@ static void update_reading(struct xi_conn *c)
         c->read_window_ms = xi_now_ms();
 }
 
+static const struct xi_carrier http1_carrier;
+
 static int begin_exchange(struct xi_conn *c)
 {
-    c->x = xi_exchange_take(c->server, c);
+    c->x = xi_exchange_take(c->server, &http1_carrier, c);
     if (c->x == NULL) {
         xi_log(XI_WARN, "http.nomemory", "connections=%u", c->server->stats.connections);
         return -1;
@@ -252,7 +256,8 @@ static void on_read(uv_stream_t *h, ssize_t n, const uv_buf_t *buf)
         xi_conn_close(c); /* a half-closed client gets no answer: it may be dead */
 }
 
-int xi_conn_body_unread(const struct xi_conn *c)
+/* Is there more of the request's body to come (or can nobody tell)? */
+static int body_unread(const struct xi_conn *c)
 {
     const struct xi_http_stream *s = &c->x->stream;
 
@@ -260,18 +265,18 @@ int xi_conn_body_unread(const struct xi_conn *c)
            (c->http.state == XI_HTTP1_BODY && (s->received != s->content_length || s->discard));
 }
 
-int xi_conn_keeps(const struct xi_conn *c)
+/* Will the connection take another request after this answer? */
+static int keeps(const struct xi_conn *c)
 {
-    return c->x->stream.keep_alive && !c->close_after && !c->server->draining &&
-           !xi_conn_body_unread(c);
+    return c->x->stream.keep_alive && !c->close_after && !c->server->draining && !body_unread(c);
 }
 
 /* The answer is written: on with the next request, or an end that loses no answer. */
 static void answered(struct xi_conn *c)
 {
     struct xi_exchange *x = c->x;
-    int unread = xi_conn_body_unread(c);
-    int keep = xi_conn_keeps(c);
+    int unread = body_unread(c);
+    int keep = keeps(c);
 
     c->since_ms = xi_now_ms();
     c->x = NULL;
@@ -329,7 +334,7 @@ static unsigned cut(uv_buf_t *pieces, unsigned n, size_t done, uv_buf_t **ret)
     return n;
 }
 
-void xi_conn_send(struct xi_conn *c, struct xi_exchange *x)
+static void send_pieces(struct xi_conn *c, struct xi_exchange *x)
 {
     uv_buf_t *left = x->pieces;
     unsigned n = x->n_pieces;
@@ -358,6 +363,32 @@ void xi_conn_send(struct xi_conn *c, struct xi_exchange *x)
     }
 }
 
+/* Status line and headers into x->head. -1: there is no room for them, the connection is closed. */
+static int write_head(struct xi_exchange *x, const char *type, uint64_t length)
+{
+    struct xi_conn *c = x->conn;
+
+    if (body_unread(c)) { /* it says so, and the rest is dropped */
+        c->close_after = 1;
+        x->stream.discard = 1;
+    }
+    xi_http1_answer(&x->head, x->status, type, length, keeps(c));
+    xi_str_add(&x->head, xi_str_text(&x->extra), x->extra.len);
+    xi_str_puts(&x->head, "\r\n");
+    if (!x->head.failed && !x->extra.failed)
+        return 0;
+    xi_conn_close(c);
+    return -1;
+}
+
+static void carry_answer(struct xi_exchange *x, const char *type, uint64_t length)
+{
+    if (write_head(x, type, length) != 0)
+        return;
+    x->pieces[0] = uv_buf_init(x->head.data, (unsigned)x->head.len);
+    send_pieces(x->conn, x);
+}
+
 struct copied_write {
     uv_write_t write;
     struct xi_exchange *x;
@@ -375,19 +406,29 @@ static void on_copy_written(uv_write_t *w, int status)
     write_ended(x, status, last);
 }
 
-void xi_conn_send_copy(struct xi_conn *c, struct xi_exchange *x, const void *bytes, size_t n,
-                       int last)
+/* room: of the bytes that copied_end is given. NULL: there is no memory, the connection is closed.
+ */
+static struct copied_write *copied_begin(struct xi_exchange *x, size_t room)
 {
-    struct copied_write *cw = malloc(sizeof *cw + n);
+    struct copied_write *cw = malloc(sizeof *cw + room);
 
-    if (cw == NULL) {
-        xi_conn_close(c);
-        return;
-    }
-    *cw = (struct copied_write){.x = x, .last = last};
-    memcpy(cw->bytes, bytes, n);
-    cw->write.data = cw;
+    if (cw == NULL)
+        xi_conn_close(x->conn);
+    else
+        *cw = (struct copied_write){.x = x};
+    return cw;
+}
+
+/* last: the answer ends with these bytes. */
+static void copied_end(struct copied_write *cw, size_t n, int last)
+{
+    struct xi_exchange *x = cw->x;
+    struct xi_conn *c = x->conn;
     uv_buf_t buf = uv_buf_init(cw->bytes, (unsigned)n);
+
+    cw->write.data = cw;
+    cw->last = last;
+    x->events.given_bytes += n;
     c->write_window_ms = xi_now_ms();
     c->write_left = SIZE_MAX;
     x->writing++;
@@ -397,6 +438,77 @@ void xi_conn_send_copy(struct xi_conn *c, struct xi_exchange *x, const void *byt
         xi_conn_close(c);
     }
 }
+
+static void send_copy(struct xi_exchange *x, const char *bytes, size_t n, int last)
+{
+    struct copied_write *cw = copied_begin(x, n);
+
+    if (cw == NULL)
+        return;
+    memcpy(cw->bytes, bytes, n);
+    copied_end(cw, n, last);
+}
+
+static void carry_welcome(struct xi_exchange *x)
+{
+    static const char line[] = "HTTP/1.1 100 Continue\r\n\r\n";
+
+    send_copy(x, line, sizeof line - 1, 0);
+}
+
+static void carry_begin(struct xi_exchange *x, const char *type)
+{
+    if (x->stream.minor < 1) /* such a client knows no chunks: the connection's end is the end */
+        x->conn->close_after = 1;
+    if (write_head(x, type, XI_HTTP_NO_LENGTH) == 0)
+        send_copy(x, x->head.data, x->head.len, 0);
+}
+
+/* One chunk. */
+static void carry_copy(struct xi_exchange *x, const void *bytes, size_t n)
+{
+    enum { FRAME = 32 };
+    struct copied_write *cw = copied_begin(x, n + FRAME);
+    int chunked = x->stream.minor >= 1, at = 0;
+
+    if (cw == NULL)
+        return;
+    if (chunked)
+        at = snprintf(cw->bytes, FRAME, "%zx\r\n", n);
+    memcpy(cw->bytes + at, bytes, n);
+    if (chunked)
+        memcpy(cw->bytes + at + n, "\r\n", 2);
+    copied_end(cw, (size_t)at + n + (chunked ? 2 : 0), 0);
+}
+
+static void carry_end(struct xi_exchange *x, const char *trailers)
+{
+    XI_ASSERT(trailers == NULL);
+    if (x->stream.minor >= 1)
+        send_copy(x, "0\r\n\r\n", 5, 1);
+    else
+        send_copy(x, "\n", 1, 1);
+}
+
+static size_t carry_waiting(const struct xi_exchange *x)
+{
+    return uv_stream_get_write_queue_size(&x->conn->h.stream);
+}
+
+static void carry_resume(struct xi_exchange *x)
+{
+    xi_conn_resume(x->conn);
+}
+
+static const struct xi_carrier http1_carrier = {
+    .answer = carry_answer,
+    .begin = carry_begin,
+    .copy = carry_copy,
+    .end = carry_end,
+    .waiting = carry_waiting,
+    .welcome = carry_welcome,
+    .resume = carry_resume,
+};
 
 static void too_slow(struct xi_conn *c, const char *what)
 {

@@ -80,15 +80,6 @@ void xi_conn_resume(struct xi_conn *c);
 void xi_conn_turns(struct xi_http_server *server);
 /* Looks for slow and idle clients. */
 void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms);
-/* Writes x->head and x->pieces, then xi_conn_answered. */
-void xi_conn_send(struct xi_conn *c, struct xi_exchange *x);
-/* Writes a copy of some bytes (100 Continue, an event). last: the answer ends with them. */
-void xi_conn_send_copy(struct xi_conn *c, struct xi_exchange *x, const void *bytes, size_t n,
-                       int last);
-/* Is there more of the request's body to come (or can nobody tell)? */
-int xi_conn_body_unread(const struct xi_conn *c);
-/* Will the connection take another request after this answer? */
-int xi_conn_keeps(const struct xi_conn *c);
 /* Some exchange waits for a slot: look again soon. */
 void xi_server_wait(struct xi_http_server *server);
 /* Some connection has yielded: xi_conn_turns with the loop's next turn. */

@@ -4,12 +4,14 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "daemon/api/carrier.h"
 #include "daemon/api/connection.h"
 #include "daemon/api/infer.h"
 
 enum { KEPT_MAX = 512, KEPT_TEXT = 64 * 1024, HEAD_CAP = 8 * 1024 };
 
-struct xi_exchange *xi_exchange_take(struct xi_http_server *server, struct xi_conn *conn)
+struct xi_exchange *xi_exchange_take(struct xi_http_server *server,
+                                     const struct xi_carrier *carrier, struct xi_conn *conn)
 {
     struct xi_exchange *x = server->free_list;
 
@@ -27,6 +29,7 @@ struct xi_exchange *xi_exchange_take(struct xi_http_server *server, struct xi_co
     }
     server->handles++; /* the server outlives whoever works on an exchange */
     x->server = server;
+    x->carrier = carrier;
     x->conn = conn;
     x->born_ns = xi_now_ns();
     return x;
@@ -66,10 +69,11 @@ static void clean(struct xi_exchange *x)
     x->route = NULL;
     x->who = (struct xi_identity){0};
     x->param[0] = '\0';
-    x->answered = x->streaming = x->status = 0;
+    x->answered = x->streaming = x->begun = x->unhurried = x->status = 0;
     x->retry_after_s = 0;
     x->request = 0;
     x->gone = x->release = NULL;
+    x->problem = NULL;
     x->job = NULL;
     x->events = (struct xi_event_flow){0};
     x->n_pieces = 0;
@@ -79,7 +83,7 @@ int xi_exchange_settle(struct xi_exchange *x)
 {
     struct xi_http_server *server = x->server;
 
-    if (x->conn != NULL || x->pending || x->writing)
+    if (x->carrier != NULL || x->pending || x->writing || x->held)
         return 0;
     clean(x);
     if (server->n_free >= KEPT_MAX || server->closing) {
@@ -95,6 +99,7 @@ int xi_exchange_settle(struct xi_exchange *x)
 
 void xi_exchange_detach(struct xi_exchange *x)
 {
+    x->carrier = NULL;
     x->conn = NULL;
     x->stream.paused = 0;
     if (x->waiting)
@@ -147,9 +152,28 @@ static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *er
     return rc;
 }
 
+int xi_exchange_gone(const struct xi_exchange *x)
+{
+    return x->carrier == NULL;
+}
+
+void xi_exchange_resume(struct xi_exchange *x)
+{
+    if (x->carrier != NULL)
+        x->carrier->resume(x);
+}
+
+/* 0: an answer that was written at once has ended the exchange, or will. */
+static int begin_body(struct xi_exchange *x)
+{
+    x->held++;
+    x->route->begin(x);
+    x->held--;
+    return xi_exchange_settle(x) == 0 && x->carrier != NULL && !x->answered;
+}
+
 void xi_exchange_head(struct xi_exchange *x)
 {
-    struct xi_conn *c = x->conn;
     char allow[64] = "";
     struct xi_err err = {0};
 
@@ -160,9 +184,7 @@ void xi_exchange_head(struct xi_exchange *x)
         return;
     }
     x->stream.body_limit = x->route->body_limit;
-    if (x->route->begin != NULL)
-        x->route->begin(x);
-    if (c->x != x || x->answered) /* an answer that was written at once has ended the exchange */
+    if (x->route->begin != NULL && !begin_body(x))
         return;
     if (x->route->body == XI_TAKES_TEXT)
         xi_body_text(x);

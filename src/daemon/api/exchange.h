@@ -19,20 +19,35 @@
 
 #define XI_ANSWER_PIECES (XI_TENSORS_MAX + 8)
 
+struct xi_carrier;
 struct xi_conn;
 struct xi_infer;
 struct xi_package_upload;
 
 /* Of an answer that is server-sent events. */
 struct xi_event_flow {
-    uint64_t given_bytes, moved_bytes; /* to the connection; that left it when last looked */
+    uint64_t given_bytes, moved_bytes; /* to the carrier; that left it when last looked */
     uint64_t moved_ms, sent_ms;        /* when something left; when something was given */
     uint64_t dropped;                  /* events since the last one that was sent */
 };
 
+/* Bytes of an answer in parts, which go out as they lie. The caller's, with its pieces, and not
+ * touched until `released` is called: once, when they are written or the client has gone. */
+struct xi_send {
+    const uv_buf_t *pieces;
+    unsigned n_pieces;
+    void (*released)(struct xi_send *send);
+    /* Of the carrier. */
+    struct xi_exchange *x;
+    struct xi_send *next;
+    unsigned at, flying; /* the piece that goes next; writes under way that read them */
+    size_t offset, left; /* in that piece; of all of them */
+};
+
 struct xi_exchange {
     struct xi_http_server *server;
-    struct xi_conn *conn; /* NULL: the client has gone */
+    const struct xi_carrier *carrier; /* NULL: the client has gone (xi_exchange_gone) */
+    struct xi_conn *conn;             /* the carrier's; NULL likewise */
     struct xi_http_stream stream;
     const struct xi_route *route;
     struct xi_identity who;
@@ -53,11 +68,16 @@ struct xi_exchange {
 
     int pending; /* a handler works on it */
     int answered;
-    int writing;   /* uv_write calls under way */
+    int held;      /* a caller up the stack still looks at it */
+    int writing;   /* writes under way that read its memory */
     int streaming; /* server-sent events have begun */
+    int begun;     /* an answer in parts has */
+    int unhurried; /* of a streaming body: nothing needs to come now, it is between two messages */
     struct xi_event_flow events;
     void (*gone)(struct xi_exchange *x);    /* the client went away while pending; may be NULL */
     void (*release)(struct xi_exchange *x); /* before it is used again; may be NULL */
+    /* Answers a problem in the words of another protocol; NULL: problem+json. */
+    void (*problem)(struct xi_exchange *x, const struct xi_err *err);
 
     struct xi_infer *infer; /* kept with the exchange, NULL until its first inference */
     struct xi_package_upload *upload;
@@ -73,8 +93,13 @@ struct xi_exchange {
     struct xi_exchange *free_next;
 };
 
-struct xi_exchange *xi_exchange_take(struct xi_http_server *server, struct xi_conn *conn);
-/* The connection lets go of it. */
+struct xi_exchange *xi_exchange_take(struct xi_http_server *server,
+                                     const struct xi_carrier *carrier, struct xi_conn *conn);
+/* Has the client gone? Work that is not begun yet need not be. */
+int xi_exchange_gone(const struct xi_exchange *x);
+/* The handler has set stream.paused to 0: the body goes on. */
+void xi_exchange_resume(struct xi_exchange *x);
+/* The carrier lets go of it. */
 void xi_exchange_detach(struct xi_exchange *x);
 /* Frees or keeps it if nobody holds it any more. Returns 1 when it is gone. */
 int xi_exchange_settle(struct xi_exchange *x);
@@ -105,9 +130,9 @@ void xi_body_forget(struct xi_exchange *x);
 json_t *xi_body_object(struct xi_exchange *x);
 uint8_t *xi_body_data(const struct xi_exchange *x); /* NULL when empty */
 
-/* answer.c. */
-/* A page of an allowed origin may read the answer: adds to x->head. */
-void xi_answer_cors(struct xi_exchange *x);
+/* answer.c. Header lines of an answer's own ("Name: value\r\n") stand in x->extra. */
+/* Adds the lines that every answer has. */
+void xi_answer_common(struct xi_exchange *x);
 /* body holds the text. type NULL: no body. */
 void xi_answer_body(struct xi_exchange *x, int status, const char *type);
 /* Adds bytes to what xi_answer_pieces sends; they live until `release` is called. */
@@ -118,9 +143,36 @@ void xi_answer_problem(struct xi_exchange *x, const struct xi_err *err);
  * (`got` is NULL), which must not be; what: "the load". 0: go on with what came. */
 int xi_answer_failed(struct xi_exchange *x, const struct xi_err *err, const void *got,
                      const char *what);
+/* Answers in parts with trailers (gRPC), where the carrier can: HTTP/2. Of the functions above they
+ * take the place; the last one is the answer, in that x may be gone after it and `pending` ends.
+ *
+ * How a handler of such a route (XI_TAKES_OWN) lives:
+ *   begin  The head has passed the gate; what is no fit is answered, xi_answer_parts_ok asked. It
+ *          sets stream.sink and sink_room to where the next bytes belong (a message's five first)
+ *          and stream.eager, and calls xi_body_welcome. To be told when the client goes it sets
+ *          x->gone and x->pending: then xi_answer_end_parts is owed, once, also when it has gone.
+ *   full   The sink is full: with eager by its last byte, not by the one after. The next place is
+ *          set (sink, sink_room, sink_len 0), or stream.paused: then nothing more is taken than
+ *          the client's window lets through, until paused is 0 again and xi_exchange_resume.
+ *          x->unhurried says that the client may take its time (between two messages).
+ *   run    The client has no more to say; sink_len bytes are an unfinished piece. `pending` is set.
+ *   problem (x->problem)  The codec or the server refuses the request midway (a body over its
+ *          limit, a client too slow): xi_answer_end_parts is owed, as an answer would be.
+ * begin_parts, sends and the end may come in any of these calls or later; nothing is copied, and
+ * what comes in one turn of the loop leaves in one write. */
+int xi_answer_parts_ok(const struct xi_exchange *x);
+/* Status, type and the lines in x->extra go out. Sets pending. */
+void xi_answer_begin_parts(struct xi_exchange *x, int status, const char *type);
+/* `released` is called from here only when the client has gone. */
+void xi_answer_send(struct xi_exchange *x, struct xi_send *send);
+/* Bytes of it that have not left: a handler that makes many waits while it is large. */
+size_t xi_answer_waiting(const struct xi_exchange *x);
+/* trailers: "name: value\r\n" lines; NULL or "": none. Without a begin_parts before it: one head
+ * with status 200 and type, the lines in x->extra and these (Trailers-Only). */
+void xi_answer_end_parts(struct xi_exchange *x, const char *type, const char *trailers);
 /* Server-sent events (events.c): begin once, then events; xi_events_end is the answer. What a
  * client does not read in time is dropped, never kept without bound; the event "dropped"
- * {"events": n} then says so. After a send the client may have gone (x->conn NULL). */
+ * {"events": n} then says so. After a send the client may have gone. */
 void xi_events_begin(struct xi_exchange *x);
 void xi_events_send(struct xi_exchange *x, const char *event, const char *json);
 void xi_events_end(struct xi_exchange *x);

@@ -280,7 +280,7 @@ void xi_infer_answer(struct xi_infer *inf)
     }
     choose(inf);
     inf->work.data = inf;
-    if (x->conn != NULL && work_bytes(inf) > XI_OFF_LOOP_BYTES) {
+    if (!xi_exchange_gone(x) && work_bytes(inf) > XI_OFF_LOOP_BYTES) {
         xi_work_queue(x->server->service->loop, &inf->work, write_work, written);
         return;
     }

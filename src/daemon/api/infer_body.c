@@ -40,7 +40,7 @@ void xi_infer_submit(struct xi_infer *inf)
     struct xi_request *req = &inf->req, *copy;
     struct xi_err err;
 
-    if (x->conn == NULL) { /* the client went while its JSON was read */
+    if (xi_exchange_gone(x)) { /* the client went while its JSON was read */
         (void)xi_fail(&err, XI_ECANCELLED, "the client went away");
         xi_request_finish(req, XI_ECANCELLED, NULL, &err);
         return;

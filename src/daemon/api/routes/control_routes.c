@@ -98,13 +98,11 @@ static void on_upload_written(void *ctx, const struct xi_err *err)
         return;
     }
     x->pending = 0;
-    if (x->conn == NULL) { /* a write that was cut off may still hold it */
-        (void)xi_exchange_settle(x);
+    if (xi_exchange_settle(x)) /* the client has gone */
         return;
-    }
     s->paused = 0;
     s->sink_len = 0;
-    xi_conn_resume(x->conn);
+    xi_exchange_resume(x);
 }
 
 void xi_control_upload_full(struct xi_exchange *x)

@@ -201,7 +201,7 @@ static void look(struct xi_stream *s)
     struct xi_str out;
 
     catch_up(f);
-    for (int n = 0; n < TICK_RECORDS && s->x->conn != NULL; n++) {
+    for (int n = 0; n < TICK_RECORDS && !xi_exchange_gone(s->x); n++) {
         int seen = next_event(server, f->all ? NULL : f->tenant, &f->next, &record, &fields);
         if (seen < 0)
             return;

@@ -67,7 +67,7 @@ static void on_progress(uv_timer_t *timer)
     const struct xi_session *s;
     char now[160], phase[32];
 
-    if (job->ended || job->x->conn == NULL || (s = find_loading(job)) == NULL)
+    if (job->ended || xi_exchange_gone(job->x) || (s = find_loading(job)) == NULL)
         return;
     if (job->body.request.replace && s->state == XI_SESSION_READY && s->swap == NULL)
         return; /* the old one: the new one is still being found */
