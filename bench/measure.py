@@ -6,6 +6,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
@@ -80,10 +81,11 @@ class Meter:
 
 
 def load_command(to, path, body=None, headers=(), connections=4, seconds=5.0, warm=0.3, rate=0.0,
-                 expect=(), record=None):
+                 expect=(), record=None, protocol="http1", streams=1, answer=None):
     command = [tool("load"), "--to", to, "--path", path, "--connections", str(connections),
-               "--seconds", str(seconds), "--warm", str(warm), "--rate", str(rate)]
-    for flag, value in (("--body", body), ("--record", record)):
+               "--seconds", str(seconds), "--warm", str(warm), "--rate", str(rate),
+               "--protocol", protocol, "--streams", str(streams)]
+    for flag, value in (("--body", body), ("--record", record), ("--answer", answer)):
         command += [flag, value] if value else []
     for h in headers:
         command += ["--header", h]
@@ -123,6 +125,15 @@ class Load:
         if self.process.returncode != 0:
             raise RuntimeError(err)
         return json.loads(out)
+
+
+def answer(to, path, *args, **kw):
+    """Asks once and gives the body of the answer (gRPC: its message)."""
+    with tempfile.TemporaryDirectory(prefix="xinfer-bench-") as folder:
+        kept = os.path.join(folder, "answer")
+        load(to, path, *args, answer=kept, **kw)
+        with open(kept, "rb") as f:
+            return f.read()
 
 
 class Samples:

@@ -1,0 +1,123 @@
+"""The load generator of the benchmarks, against servers whose answers this test knows."""
+import contextlib
+import os
+import socket
+import socketserver
+import sys
+import threading
+
+import pytest
+
+from daemon import ROOT
+
+sys.path.insert(0, os.path.join(ROOT, "bench"))
+import measure  # noqa: E402
+
+RIGHT = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer"
+BUSY = b"HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nlate"
+
+
+class Handler(socketserver.BaseRequestHandler):
+    """Answers each request of `server.length` bytes with the next of server.answers; None hangs up."""
+
+    def handle(self):
+        with contextlib.suppress(ConnectionError):
+            self.talk()
+
+    def talk(self):
+        got = b""
+        while True:
+            while len(got) < self.server.length:
+                more = self.request.recv(65536)
+                if not more:
+                    return
+                got += more
+            with self.server.lock:
+                answer = self.server.answers[self.server.served % len(self.server.answers)]
+                self.server.served += 1
+                self.server.requests.add(got[:self.server.length])
+            got = got[self.server.length:]
+            if answer is None:
+                return
+            self.request.sendall(answer)
+
+
+class Unix(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
+    daemon_threads = True
+
+
+class Tcp(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    daemon_threads, address_family = True, socket.AF_INET
+
+
+@contextlib.contextmanager
+def serving(tmp_path, answers, length, kind=Tcp):
+    server = kind(("127.0.0.1", 0) if kind is Tcp else str(tmp_path / "sock"), Handler)
+    server.answers, server.length, server.served, server.requests = answers, length, 0, set()
+    server.lock = threading.Lock()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def at(server):
+    where = server.server_address
+    return "unix:" + where if isinstance(where, str) else "%s:%d" % where
+
+
+def ask(server, body, expect=(), **kw):
+    with measure.Load(at(server), "/x", str(body), ["A: b"], 2, seconds=0.4, warm=0,
+                      expect=[e.hex() for e in expect], **kw) as load:
+        return load.result()
+
+
+@pytest.fixture
+def body(tmp_path):
+    path = tmp_path / "body"
+    path.write_bytes(b"body")
+    return path
+
+
+REQUEST = b"POST /x HTTP/1.1\r\nHost: localhost\r\nA: b\r\nContent-Length: 4\r\n\r\nbody"
+
+
+@pytest.mark.parametrize("kind", [Tcp, Unix])
+def test_it_sends_the_request_as_it_is_and_counts_the_answers(tmp_path, body, kind):
+    with serving(tmp_path, [RIGHT], len(REQUEST), kind) as server:
+        said = ask(server, body)
+        assert server.requests == {REQUEST}
+        assert said["errors"] == 0 and said["status"] == {"200": said["requests"]}
+        assert 0 < said["requests"] <= server.served <= said["requests"] + 2
+        assert 0 < said["p50_us"] <= said["p90_us"] <= said["p99_us"] <= said["p999_us"]
+        assert 0 < said["cpu_us"] <= said["seconds"] * 1e6
+
+
+def test_refusals_and_connections_that_break_are_errors(tmp_path, body):
+    with serving(tmp_path, [RIGHT, BUSY, None], len(REQUEST)) as server:
+        said = ask(server, body)
+        right, busy, broke = (said["status"].get(s, 0) for s in ("200", "503", "0"))
+        assert said["requests"] == right and said["errors"] == busy + broke
+        assert right > 0 and abs(right - busy) <= 2 and abs(right - broke) <= 2
+
+
+def test_an_answer_that_ends_otherwise_than_expected_is_an_error(tmp_path, body):
+    other = RIGHT.replace(b"answer", b"wrongs")
+    with serving(tmp_path, [RIGHT, other], len(REQUEST)) as server:
+        said = ask(server, body, expect=[b"swer"])
+        assert abs(said["requests"] - said["errors"]) <= 2 and said["errors"] > 0
+        both = ask(server, body, expect=[b"swer", b"wrongs"])
+        assert both["errors"] == 0 and sum(both["expected"]) == both["requests"]
+
+
+def test_a_rate_is_kept(tmp_path, body):
+    with serving(tmp_path, [RIGHT], len(REQUEST)) as server:
+        said = ask(server, body, rate=50)
+        assert 5 <= said["requests"] + said["errors"] <= 21
+
+
+def test_one_answer_can_be_kept(tmp_path, body):
+    with serving(tmp_path, [RIGHT], len(REQUEST)) as server:
+        assert measure.answer(at(server), "/x", str(body), ["A: b"]) == b"answer"
