@@ -81,13 +81,25 @@ static uint32_t rows_of(const struct xi_request *req)
     return req->rows == 0 ? 1 : req->rows;
 }
 
+static int is_full(const struct xi_batcher *b, const struct batch *batch)
+{
+    if (batch->n >= XI_BATCH_MAX)
+        return 1;
+    return b->max_rows <= 1 ? batch->n >= b->convoy : batch->rows >= b->max_rows;
+}
+
+static int has_room(const struct xi_batcher *b, const struct batch *batch, uint32_t rows)
+{
+    return b->max_rows <= 1 || batch->rows + rows <= b->max_rows;
+}
+
 /* 0: it does not fit any more, and neither may those behind it overtake it. */
 static int take(const struct xi_batcher *b, struct batch *batch, const struct xi_request *req)
 {
     size_t bytes = sizeof(struct xi_work_request) + req->n_parts * sizeof(struct xi_part);
 
-    if (batch->n > 0 && (batch->n >= XI_BATCH_MAX || batch->rows + rows_of(req) > b->max_rows ||
-                         batch->record_bytes + bytes > XI_WORK_RECORD_MAX)) {
+    if (batch->n > 0 &&
+        (!has_room(b, batch, rows_of(req)) || batch->record_bytes + bytes > XI_WORK_RECORD_MAX)) {
         batch->full = 1;
         return 0;
     }
@@ -98,7 +110,7 @@ static int take(const struct xi_batcher *b, struct batch *batch, const struct xi
         batch->oldest_ns = req->since_ns;
     if (req->deadline_ns != 0 && req->deadline_ns < batch->tightest_ns)
         batch->tightest_ns = req->deadline_ns;
-    batch->full = batch->rows >= b->max_rows;
+    batch->full = is_full(b, batch);
     return 1;
 }
 
@@ -113,7 +125,7 @@ static void form(const struct xi_batcher *b, unsigned class, struct batch *batch
     for (r = first; r != NULL && !batch->full; r = r->next) {
         if (++batch->looked > LOOK_AHEAD(b->max_rows))
             return;
-        if (r->shape_key != first->shape_key)
+        if (b->max_rows > 1 && r->shape_key != first->shape_key)
             continue;
         if (!take(b, batch, r))
             return;

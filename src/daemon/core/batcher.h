@@ -6,7 +6,10 @@
  * and those behind it with the same shape key, in their order, as far as rows and the record go;
  * it never mixes classes. It leaves at once, or with a max_delay when it is full, when its oldest
  * has waited so long, or when its tightest deadline needs it. That batches form at all without a
- * max_delay is because requests wait while the lanes are busy. */
+ * max_delay is because requests wait while the lanes are busy.
+ *
+ * Where none share a run, a convoy may go instead: the first ones of a class whatever their shape,
+ * which a lane is given at once and runs one after the other. */
 #ifndef XI_DAEMON_CORE_BATCHER_H
 #define XI_DAEMON_CORE_BATCHER_H
 
@@ -24,6 +27,7 @@ struct xi_batch_line {
 /* Zeroed, then max_rows is set. */
 struct xi_batcher {
     uint32_t max_rows; /* that may share a run; 0 and 1: each request runs alone */
+    uint32_t convoy;   /* with max_rows 0 and 1: requests that go at once; 0: one */
     uint64_t max_delay_ns;
     uint32_t n;
     struct xi_batch_line lines[XI_PRIORITIES];
@@ -39,7 +43,7 @@ uint32_t xi_batcher_ahead(const struct xi_batcher *b, const struct xi_request *r
 /* When the next batch of this class may leave, given that a run takes run_ns: 0 for at once,
  * XI_BATCH_NEVER when none waits. */
 uint64_t xi_batcher_leaves_ns(const struct xi_batcher *b, unsigned class, uint64_t run_ns);
-/* That batch in its order: how many. They stay in line until they are removed. */
+/* That batch, or convoy, in its order: how many. They stay in line until they are removed. */
 uint32_t xi_batcher_form(const struct xi_batcher *b, unsigned class,
                          struct xi_request *ret[XI_BATCH_MAX]);
 

@@ -6,6 +6,8 @@
 
 /* Timers count milliseconds: a batch may leave so much before its time. */
 #define EARLY_NS 500000u
+/* Runs so short cost less than waking a lane for each of them, so they go to it in one record. */
+#define CONVOY_NS 100000u
 
 /* ---- devices ---- */
 
@@ -287,6 +289,26 @@ static uint32_t still_in_time(struct xi_request **items, uint32_t n)
     return kept;
 }
 
+/* The lanes that are free share what waits; others' turns come no later for it than CONVOY_NS. */
+static uint32_t convoy_of(const struct xi_queue *q)
+{
+    const struct xi_session *s = q->session;
+    uint32_t each = (q->lines[XI_STAGE_RUN].n + q->n_free_run - 1) / q->n_free_run;
+    uint64_t most = s->staged || s->service_ns == 0 ? 1 : CONVOY_NS / s->service_ns;
+
+    if (most > q->lane_room)
+        most = q->lane_room;
+    return most < each ? (uint32_t)most : each;
+}
+
+static uint32_t form(struct xi_queue *q, unsigned class, struct xi_request **items)
+{
+    struct xi_batcher *b = &q->lines[XI_STAGE_RUN];
+
+    b->convoy = convoy_of(q);
+    return xi_batcher_form(b, class, items);
+}
+
 /* Never calls done. */
 static void take_turn(struct xi_turn *turn)
 {
@@ -299,7 +321,7 @@ static void take_turn(struct xi_turn *turn)
     else if (turn->kind == XI_TURN_STAGE)
         items[0] = first_for_stage(q, turn->fair.class);
     else
-        n = xi_batcher_form(&q->lines[XI_STAGE_RUN], turn->fair.class, items);
+        n = form(q, turn->fair.class, items);
     n = still_in_time(items, n);
     if (n > 0)
         xi_lane_start(q, turn, items, n);

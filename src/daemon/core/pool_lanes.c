@@ -10,7 +10,7 @@
 void xi_lanes_reserve(struct xi_queue *q)
 {
     struct xi_session *s = q->session;
-    uint32_t room = s->max_batch == 0 ? 1 : s->max_batch, lanes = q->max_lanes, i;
+    uint32_t room = s->max_batch <= 1 ? XI_CONVOY_MAX : s->max_batch, lanes = q->max_lanes, i;
     struct xi_lane_item *items;
 
     if (room > XI_BATCH_MAX)
@@ -198,6 +198,15 @@ static void not_sent(struct xi_queue *q, uint32_t lane, enum xi_rc rc, struct xi
         xi_request_refuse(items[i], rc);
 }
 
+static void count_runs(struct xi_queue *q, uint32_t n)
+{
+    uint32_t runs = q->lines[XI_STAGE_RUN].max_rows > 1 ? 1 : n; /* a convoy shares none */
+
+    q->pool->stats.batches += runs;
+    q->session->stats.runs += runs;
+    q->session->stats.ran += n;
+}
+
 void xi_lane_start(struct xi_queue *q, struct xi_turn *turn, struct xi_request **items, uint32_t n)
 {
     int core = xi_core_take(turn);
@@ -228,11 +237,8 @@ void xi_lane_start(struct xi_queue *q, struct xi_turn *turn, struct xi_request *
     q->cell->busy_lanes++;
     for (i = 0; i < n; i++)
         mark_running(q, items[i], index, now);
-    if (turn->kind == XI_TURN_RUN) {
-        q->pool->stats.batches++;
-        q->session->stats.runs++;
-        q->session->stats.ran += n;
-    }
+    if (turn->kind == XI_TURN_RUN)
+        count_runs(q, n);
     if (suspect) {
         q->cell->alone = q;
         xi_cell_update(q->cell);

@@ -30,6 +30,7 @@
 #define XI_POISON_MS        (10u * 60u * 1000u)
 #define XI_HASH_ON_LOOP     (256u * 1024u) /* bytes: about 150 µs */
 #define XI_WATCHDOG_TIMES   20u            /* of the learned service time */
+#define XI_CONVOY_MAX       16             /* short runs that one lane is given at once */
 #define XI_POOL_DEVICES_MAX 16             /* further ones share the last one's turns */
 #define XI_SLOW_NS          1000000000ull  /* and ten times the usual: it is noted */
 
