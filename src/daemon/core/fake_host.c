@@ -390,8 +390,10 @@ void fake_done_id(struct xi_host *host, uint32_t lane, uint64_t id, uint64_t dev
 
 void fake_done(struct xi_host *host, uint32_t lane, enum xi_rc rc)
 {
-    struct xi_done done = {
-        .id = host->running[lane], .flags = XI_DONE_FINAL, .code = rc, .device_ns = 1000000};
+    struct xi_done done = {.id = host->running[lane],
+                           .flags = XI_DONE_FINAL,
+                           .code = rc,
+                           .device_ns = fake.run_ns != 0 ? fake.run_ns : 1000000};
 
     XI_ASSERT(done.id != 0);
     if (rc != XI_OK)

@@ -52,6 +52,7 @@ struct fake {
     uint64_t memory_bytes; /* that loads measure; 0: 10000000 */
     uint64_t peak_bytes;   /* that the store knows of everything; 0: nothing */
     uint64_t replies;      /* not yet released */
+    uint64_t run_ns;       /* that fake_done says it took; 0: a millisecond */
     int core;              /* where completions say that they ran */
     int no_slots;          /* xi_shm_take has no room */
     /* What LOADED says from now on; staged: PRE's shape key is the first byte's low two bits. */

@@ -147,11 +147,75 @@ static void cancelling_takes_one_out_of_its_batch(void **state)
     room_free(&r);
 }
 
-static void poison_in_a_batch_of_eight_hurts_itself_alone(void **state)
+/* ---- convoys ---- */
+
+static struct xi_session *load_tiny(struct room *r, uint32_t lanes)
+{
+    struct xi_session *s = room_load(r, "one", "default", lanes, 1);
+
+    fake.run_ns = s->service_ns = 1000;
+    return s;
+}
+
+static void short_runs_go_together_and_run_apart(void **state)
+{
+    struct room r = room_new(2, 100);
+    struct xi_session *s;
+    struct xi_pool_stats stats;
+    struct asked a[40];
+    unsigned i;
+
+    (void)state;
+    s = load_tiny(&r, 2);
+    for (i = 0; i < 12; i++) {
+        room_ask(&r, &a[i], s, 1, (uint8_t)i);
+        a[i].r.parts[0].dims[0] = 8 - i % 2; /* of any shape */
+        a[i].r.parts[0].mem.bytes = 8 - i % 2;
+        fixture_submit(r.f, &a[i]);
+    }
+    assert_int_equal(room_busy(fake_last()), 2);
+    assert_int_equal(fake_last()->largest_batch, 1); /* an idle lane waits for nobody */
+    fake_done(fake_last(), 1, XI_OK);
+    assert_int_equal(fake_last()->n_behind[1], 9); /* the other lane is busy */
+    for (i = 12; i < 40; i++)
+        room_send(&r, &a[i], s, 1, (uint8_t)i);
+    fake_done(fake_last(), 1, XI_OK); /* each is answered when it has run */
+    assert_true(a[2].answers == 1 && a[3].answers == 0);
+    fake_done(fake_last(), 0, XI_OK);
+    assert_int_equal(fake_last()->n_behind[0], XI_CONVOY_MAX - 1);
+    room_answer_all(fake_last());
+    room_answered(a, 40, XI_OK);
+    xi_pool_stats(r.f->pool, &stats);
+    assert_true(s->stats.runs == 40 && s->stats.ran == 40 && stats.batches == 40);
+    room_free(&r);
+}
+
+static void longer_runs_go_alone(void **state)
+{
+    struct room r = room_new(1, 100);
+    struct xi_session *s;
+    struct asked a[9];
+    unsigned i;
+
+    (void)state;
+    s = load_tiny(&r, 1);
+    s->service_ns = 0; /* nothing is known of it */
+    for (i = 0; i < 9; i++)
+        room_send(&r, &a[i], s, 1, (uint8_t)i);
+    fake.run_ns = 40000;
+    fake_done(fake_last(), 0, XI_OK);
+    assert_int_equal(fake_last()->n_behind[0], 1); /* a tenth of a millisecond */
+    fake.run_ns = 10 * MS;
+    room_answer_all(fake_last());
+    assert_int_equal(fake_last()->largest_batch, 2);
+    room_answered(a, 9, XI_OK);
+    room_free(&r);
+}
+
+static void poison_hurts_itself_alone(uint32_t max_batch, uint64_t run_ns)
 {
     unsigned guilty;
 
-    (void)state;
     for (guilty = 0; guilty < 8; guilty += 3) {
         struct room r = room_new(4, 100);
         struct xi_session *s;
@@ -160,7 +224,8 @@ static void poison_in_a_batch_of_eight_hurts_itself_alone(void **state)
         unsigned i;
 
         fake.rank = 2;
-        s = room_load(&r, "one", "default", 1, 8);
+        s = room_load(&r, "one", "default", 1, max_batch);
+        fake.run_ns = s->service_ns = run_ns;
         room_send(&r, &block, s, 1, 1);
         for (i = 0; i < 8; i++)
             room_send(&r, &a[i], s, 1, i == guilty ? POISON : (uint8_t)i);
@@ -186,6 +251,13 @@ static void poison_in_a_batch_of_eight_hurts_itself_alone(void **state)
         assert_true(again.answers == 1 && again.rc == XI_EPOISON);
         room_free(&r);
     }
+}
+
+static void poison_among_eight_hurts_itself_alone(void **state)
+{
+    (void)state;
+    poison_hurts_itself_alone(8, MS);   /* in a batch */
+    poison_hurts_itself_alone(1, 1000); /* in a convoy */
 }
 
 /* ---- stages ---- */
@@ -393,6 +465,7 @@ static void random_lives(unsigned seed, int staged, enum xi_isolation isolation)
         room_on_accelerator(&r);
     fake.rank = 2;
     o.max_batch = fake.max_batch = 1 + seed % 8;
+    fake.run_ns = seed == 8 ? 1000 : 0; /* without batches: convoys */
     o.max_delay_us = seed % 3 * 1500;
     o.isolation = isolation;
     s[0] = fixture_load(r.f, &o);
@@ -428,6 +501,8 @@ static void random_lives_answer_everybody_once(void **state)
     unsigned seed;
 
     (void)state;
+    random_lives(8, 0, XI_ISOLATE_SESSION);
+    random_lives(8, 0, XI_ISOLATE_TENANT);
     for (seed = 1; seed <= 3; seed++) {
         random_lives(seed, 0, XI_ISOLATE_SESSION);
         random_lives(seed, 1, XI_ISOLATE_SESSION);
@@ -443,7 +518,9 @@ int main(void)
         cmocka_unit_test(shapes_rows_and_classes_do_not_mix),
         cmocka_unit_test(a_delay_gathers_company),
         cmocka_unit_test(cancelling_takes_one_out_of_its_batch),
-        cmocka_unit_test(poison_in_a_batch_of_eight_hurts_itself_alone),
+        cmocka_unit_test(short_runs_go_together_and_run_apart),
+        cmocka_unit_test(longer_runs_go_alone),
+        cmocka_unit_test(poison_among_eight_hurts_itself_alone),
         cmocka_unit_test(files_go_through_three_stages),
         cmocka_unit_test(who_leaves_between_stages_is_forgotten),
         cmocka_unit_test(a_deadline_holds_between_stages),
