@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+enum { ARENA_FIRST = 2048 };
+
 void xi_http_stream_reset(struct xi_http_stream *s)
 {
     char *arena = s->arena;
@@ -18,6 +20,70 @@ void xi_http_stream_fini(struct xi_http_stream *s)
 {
     free(s->arena);
     memset(s, 0, sizeof *s);
+}
+
+int xi_http_arena_add(struct xi_http_stream *s, const char *at, size_t n)
+{
+    if (s->arena_len + n + 2 > s->arena_room) {
+        uint32_t room = s->arena_room ? s->arena_room : ARENA_FIRST;
+        while (s->arena_len + n + 2 > room)
+            room *= 2;
+        char *arena = realloc(s->arena, room);
+        if (arena == NULL)
+            return -1;
+        s->arena = arena;
+        s->arena_room = room;
+    }
+    memcpy(s->arena + s->arena_len, at, n);
+    s->arena_len += (uint32_t)n;
+    return 0;
+}
+
+void xi_http_header_at(struct xi_http_stream *s, uint32_t i, uint32_t name_at, uint32_t value_at)
+{
+    s->headers[i].name = (const char *)(uintptr_t)name_at;
+    s->headers[i].value = (const char *)(uintptr_t)value_at;
+}
+
+void xi_http_headers_settle(struct xi_http_stream *s, uint32_t n)
+{
+    for (; s->n_headers < n; s->n_headers++) {
+        struct xi_http_header *header = &s->headers[s->n_headers];
+        header->name = s->arena + (uintptr_t)header->name;
+        header->value = s->arena + (uintptr_t)header->value;
+    }
+}
+
+enum xi_rc xi_http_split_target(struct xi_http_stream *s, char *target, struct xi_err *err)
+{
+    char *path = target;
+
+    if (strchr(target, '#') != NULL)
+        return xi_fail(err, XI_EHTTP, "fragment in the request target");
+    if (strncasecmp(target, "http://", 7) == 0 || strncasecmp(target, "https://", 8) == 0) {
+        char *authority = strchr(target, ':') + 3;
+        size_t n = strcspn(authority, "/?");
+        if (n == 0 || memchr(authority, '@', n) != NULL)
+            return xi_fail(err, XI_EHTTP, "bad authority in the request target");
+        /* One byte forward frees room for the terminator: "//" stands before the authority. */
+        memmove(authority - 1, authority, n);
+        authority[n - 1] = '\0';
+        s->host = authority - 1;
+        path = authority + n;
+        if (*path != '/') { /* "http://host" or "http://host?query" */
+            s->path = "/";
+            s->query = *path == '?' ? path + 1 : "";
+            return XI_OK;
+        }
+    }
+    if (*path != '/' && !(strcmp(path, "*") == 0 && strcmp(s->method, "OPTIONS") == 0))
+        return xi_fail(err, XI_EHTTP, "request target does not start with /");
+    char *query = strchr(path, '?');
+    if (query != NULL)
+        *query++ = '\0';
+    s->path = path;
+    s->query = query ? query : "";
+    return XI_OK;
 }
 
 const char *xi_http_header(const struct xi_http_stream *s, const char *name)

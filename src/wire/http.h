@@ -1,4 +1,4 @@
-/* http.h: one HTTP request as every codec of this room hands it out (HTTP/1.1 now, HTTP/2 later).
+/* http.h: one HTTP request as every codec of this room hands it out (http1.h, http2.h).
  * One thread at a time; no I/O.
  *
  * A codec fills in the head and calls `head`; from then on body bytes go straight to the stream's
@@ -58,6 +58,16 @@ void xi_http_stream_reset(struct xi_http_stream *s); /* keeps the arena; zeroed 
 void xi_http_stream_fini(struct xi_http_stream *s);
 /* The value of a header (lower-case name), or NULL. */
 const char *xi_http_header(const struct xi_http_stream *s, const char *name);
+
+/* For the codecs of this room. Bytes are added to the arena, at most a head's cap of them; -1: no
+ * memory. Header lines are kept as offsets in it until it has stopped moving; n_headers stays 0
+ * till then, so that nobody takes them for pointers. */
+int xi_http_arena_add(struct xi_http_stream *s, const char *at, size_t n);
+void xi_http_header_at(struct xi_http_stream *s, uint32_t i, uint32_t name_at, uint32_t value_at);
+void xi_http_headers_settle(struct xi_http_stream *s, uint32_t n);
+/* The target in the arena becomes path, query and, in absolute form, host. Needs the method. */
+enum xi_rc xi_http_split_target(struct xi_http_stream *s, char *target,
+                                struct xi_err *err) XI_MUST_CHECK;
 
 /* 1 when a comma-separated header value holds this token (case does not matter). */
 int xi_http_has_token(const char *value, const char *token);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { ARENA_FIRST = 2048, TRAILERS_MAX = 32, FRAMING_FREE = 64 * 1024, FRAMING_RATIO = 16 };
+enum { TRAILERS_MAX = 32, FRAMING_FREE = 64 * 1024, FRAMING_RATIO = 16 };
 
 static struct xi_http1 *self(llhttp_t *p)
 {
@@ -21,21 +21,8 @@ static int refuse(struct xi_http1 *h, enum xi_rc rc, const char *why)
 
 static int arena_add(struct xi_http1 *h, const char *at, size_t n)
 {
-    struct xi_http_stream *s = h->stream;
-
-    if (s->arena_len + n + 2 > s->arena_room) {
-        /* n is bounded: no more than XI_HTTP_HEAD_MAX bytes reach the parser as a head. */
-        uint32_t room = s->arena_room ? s->arena_room : ARENA_FIRST;
-        while (s->arena_len + n + 2 > room)
-            room *= 2;
-        char *arena = realloc(s->arena, room);
-        if (arena == NULL)
-            return refuse(h, XI_ENOMEM, "no memory for the request's head");
-        s->arena = arena;
-        s->arena_room = room;
-    }
-    memcpy(s->arena + s->arena_len, at, n);
-    s->arena_len += (uint32_t)n;
+    if (xi_http_arena_add(h->stream, at, n) != 0)
+        return refuse(h, XI_ENOMEM, "no memory for the request's head");
     return 0;
 }
 
@@ -108,8 +95,6 @@ static int on_value(llhttp_t *p, const char *at, size_t n)
     return arena_add(h, at, n);
 }
 
-/* Header lines are kept as offsets until the arena has stopped moving; n_headers stays 0 till then,
- * so that nobody takes them for pointers. */
 static int on_value_complete(llhttp_t *p)
 {
     struct xi_http1 *h = self(p);
@@ -124,9 +109,7 @@ static int on_value_complete(llhttp_t *p)
         s->arena_len--;
     if (arena_end(h) != 0)
         return HPE_USER;
-    s->headers[h->lines].name = (const char *)(uintptr_t)h->field_at;
-    s->headers[h->lines].value = (const char *)(uintptr_t)h->value_at;
-    h->lines++;
+    xi_http_header_at(s, h->lines++, h->field_at, h->value_at);
     h->field_at = UINT32_MAX;
     return 0;
 }
@@ -225,48 +208,11 @@ void xi_http1_next(struct xi_http1 *h, struct xi_http_stream *stream)
     h->parser.data = h;
 }
 
-/* The target in the arena becomes path, query and, in absolute form, host. */
-static enum xi_rc split_target(struct xi_http_stream *s, char *target, struct xi_err *err)
-{
-    char *path = target;
-
-    if (strchr(target, '#') != NULL)
-        return xi_fail(err, XI_EHTTP, "fragment in the request target");
-    if (strncasecmp(target, "http://", 7) == 0 || strncasecmp(target, "https://", 8) == 0) {
-        char *authority = strchr(target, ':') + 3;
-        size_t n = strcspn(authority, "/?");
-        if (n == 0 || memchr(authority, '@', n) != NULL)
-            return xi_fail(err, XI_EHTTP, "bad authority in the request target");
-        /* One byte forward frees room for the terminator: "//" stands before the authority. */
-        memmove(authority - 1, authority, n);
-        authority[n - 1] = '\0';
-        s->host = authority - 1;
-        path = authority + n;
-        if (*path != '/') { /* "http://host" or "http://host?query" */
-            s->path = "/";
-            s->query = *path == '?' ? path + 1 : "";
-            return XI_OK;
-        }
-    }
-    if (*path != '/' && !(strcmp(path, "*") == 0 && strcmp(s->method, "OPTIONS") == 0))
-        return xi_fail(err, XI_EHTTP, "request target does not start with /");
-    char *query = strchr(path, '?');
-    if (query != NULL)
-        *query++ = '\0';
-    s->path = path;
-    s->query = query ? query : "";
-    return XI_OK;
-}
-
 static enum xi_rc resolve_headers(struct xi_http1 *h, struct xi_err *err)
 {
     struct xi_http_stream *s = h->stream;
 
-    for (; s->n_headers < h->lines; s->n_headers++) {
-        struct xi_http_header *header = &s->headers[s->n_headers];
-        header->name = s->arena + (uintptr_t)header->name;
-        header->value = s->arena + (uintptr_t)header->value;
-    }
+    xi_http_headers_settle(s, h->lines);
     for (uint32_t i = 0; i < s->n_headers; i++) {
         const struct xi_http_header *header = &s->headers[i];
         if (strcmp(header->name, "host") == 0) {
@@ -302,7 +248,7 @@ static enum xi_rc finish_head(struct xi_http1 *h, struct xi_err *err)
         return xi_fail(err, XI_EHTTP, "both Content-Length and Transfer-Encoding");
     s->content_length = chunked ? XI_HTTP_NO_LENGTH : has_length ? p->content_length : 0;
     enum xi_rc rc = resolve_headers(h, err);
-    return rc != XI_OK ? rc : split_target(s, s->arena, err);
+    return rc != XI_OK ? rc : xi_http_split_target(s, s->arena, err);
 }
 
 static void fail(struct xi_http1 *h, const struct xi_err *err)

@@ -56,6 +56,7 @@ static void on_closed(uv_handle_t *h)
     struct xi_http_server *server = c->server;
 
     xi_str_fini(&c->stash);
+    xi_h2_free(c);
     free(c);
     xi_server_conn_gone(server);
 }
@@ -116,6 +117,7 @@ void xi_conn_close(struct xi_conn *c)
     xi_http1_next(&c->http, NULL);
     if (x != NULL)
         xi_exchange_detach(x);
+    xi_h2_leave(c);
     uv_close(&c->h.handle, on_closed);
 }
 
@@ -130,7 +132,9 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
         *buf = uv_buf_init(NULL, 0);
         return;
     }
-    if (c->stash.len == 0 && c->x != NULL)
+    if (c->h2 != NULL)
+        window = xi_h2_scratch(c->server, &n);
+    else if (c->stash.len == 0 && c->x != NULL)
         xi_http1_window(&c->http, &window, &n);
     if (n == 0) {
         window = c->server->scratch;
@@ -217,12 +221,62 @@ void xi_conn_resume(struct xi_conn *c)
     update_reading(c);
 }
 
+/* HTTP/2 with prior knowledge begins as no request of HTTP/1.1 does. -1: too few bytes to tell. */
+static int speaks_h2(const void *data, size_t n)
+{
+    enum { ENOUGH = 4 };
+
+    if (memcmp(data, XI_HTTP2_PREFACE, n < ENOUGH ? n : ENOUGH) != 0)
+        return 0;
+    return n >= ENOUGH ? 1 : -1;
+}
+
+static void begin_h2(struct xi_conn *c, const void *data, size_t n)
+{
+    c->head_since_ms = 0;
+    if (xi_h2_begin(c) != 0)
+        xi_conn_close(c);
+    else
+        xi_h2_take(c, data, n);
+}
+
+/* What does it speak? 0: HTTP/1.1, the bytes are the caller's. 1: they are taken care of. */
+static int meet(struct xi_conn *c, const uint8_t *data, size_t n)
+{
+    int waited = c->stash.len > 0;
+
+    if (waited) {
+        xi_str_add(&c->stash, data, n);
+        data = (const uint8_t *)c->stash.data;
+        n = c->stash.len;
+    }
+    int is_h2 = speaks_h2(data, n);
+    c->fresh = is_h2 < 0;
+    if (is_h2 < 0) {
+        if (!waited)
+            xi_str_add(&c->stash, data, n);
+        c->head_since_ms = c->head_since_ms ? c->head_since_ms : xi_now_ms();
+    } else if (is_h2) {
+        begin_h2(c, data, n);
+        xi_str_fini(&c->stash);
+    } else if (waited) {
+        xi_conn_resume(c);
+    }
+    return is_h2 != 0 || waited;
+}
+
 static void take_bytes(struct xi_conn *c, const uint8_t *data, size_t n)
 {
     size_t took = 0;
 
     c->read_bytes += n;
     c->since_ms = xi_now_ms();
+    if (c->h2 != NULL) {
+        xi_h2_take(c, data, n);
+        return;
+    }
+    if (c->fresh && meet(c, data, n))
+        return;
     if (c->linger_until_ms != 0) {
         c->discarded += n;
         if (c->discarded > LINGER_BYTES)
@@ -526,7 +580,7 @@ static void too_slow(struct xi_conn *c, const char *what)
     xi_answer_problem(c->x, &err);
 }
 
-static int reads_too_slowly(struct xi_conn *c, uint64_t now_ms)
+int xi_conn_reads_slowly(struct xi_conn *c, uint64_t now_ms)
 {
     const struct xi_http_config *f = &c->server->config;
     size_t left = uv_stream_get_write_queue_size(&c->h.stream);
@@ -559,15 +613,17 @@ void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms)
 
     if (c->closing)
         return;
-    if (c->linger_until_ms != 0) {
+    if (c->h2 != NULL) {
+        xi_h2_sweep(c, now_ms);
+    } else if (c->linger_until_ms != 0) {
         if (now_ms >= c->linger_until_ms)
-            xi_conn_close(c);
-    } else if (c->x == NULL) {
-        if (now_ms - c->since_ms >= f->idle_ms || xi_server_hangs_up(c->server, now_ms))
             xi_conn_close(c);
     } else if (c->head_since_ms != 0 && now_ms - c->head_since_ms >= f->slow_head_ms) {
         too_slow(c, "the request's head did not arrive in time");
-    } else if (c->x->streaming ? xi_events_watch(c->x, now_ms) : reads_too_slowly(c, now_ms)) {
+    } else if (c->x == NULL) {
+        if (now_ms - c->since_ms >= f->idle_ms || xi_server_hangs_up(c->server, now_ms))
+            xi_conn_close(c);
+    } else if (c->x->streaming ? xi_events_watch(c->x, now_ms) : xi_conn_reads_slowly(c, now_ms)) {
         c->server->stats.slow++;
         xi_conn_close(c);
     } else if (!c->x->stream.paused && !c->x->pending && sends_too_slowly(c, now_ms)) {
@@ -606,6 +662,7 @@ void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener)
         return;
     c->server = server;
     c->since_ms = xi_now_ms();
+    c->fresh = 1;
     xi_server_watch(server);
     xi_str_init(&c->stash, XI_STASH_MAX + XI_SCRATCH_BYTES);
     xi_http1_init(&c->http, &events, c);

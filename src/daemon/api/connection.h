@@ -18,6 +18,8 @@
 #define XI_STASH_MAX    (64 * XI_KIB) /* of a client that sends ahead */
 
 struct telemetry;
+struct xi_h2;
+struct xi_h2_batch;
 
 struct xi_conn {
     union {
@@ -32,6 +34,8 @@ struct xi_conn {
     struct xi_http1 http;
     size_t turn_bytes;     /* read without a pause so far */
     struct xi_exchange *x; /* NULL between requests */
+    struct xi_h2 *h2;      /* it speaks HTTP/2; x is NULL then */
+    int fresh;             /* it has not said what it speaks */
     int over_socket;       /* Unix socket */
     enum xi_role door;     /* of whoever sends no token */
     int closing, reading, pumping, close_after, broken;
@@ -53,6 +57,7 @@ struct xi_http_server {
     uv_tcp_t tcp;
     uv_pipe_t pipe;
     uv_timer_t sweep, retry;
+    uv_prepare_t flush;
     uv_idle_t turn;
     int has_tcp, has_pipe, draining, closing, retry_runs, sweep_runs;
     uint64_t drain_since_ms;
@@ -60,6 +65,8 @@ struct xi_http_server {
     unsigned port;
     struct xi_conn *conns;
     struct xi_conn *turns, **turns_tail; /* those that yielded, in their order */
+    struct xi_h2 *dirty; /* they have something to write, with the end of this turn */
+    struct xi_h2_batch *batch;
     struct xi_exchange *free_list, *waiting;
     uint32_t n_free, n_turns, uploads;
     uint64_t last_client_ms;
@@ -80,6 +87,22 @@ void xi_conn_resume(struct xi_conn *c);
 void xi_conn_turns(struct xi_http_server *server);
 /* Looks for slow and idle clients. */
 void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms);
+/* Has the client taken too little of what was written? */
+int xi_conn_reads_slowly(struct xi_conn *c, uint64_t now_ms);
+
+/* h2.c: a connection that speaks HTTP/2. begin: 0, or -1 when there is no memory. */
+int xi_h2_begin(struct xi_conn *c);
+void xi_h2_take(struct xi_conn *c, const uint8_t *data, size_t n);
+void xi_h2_sweep(struct xi_conn *c, uint64_t now_ms);
+/* What every connection has to say is written. */
+void xi_h2_flush(struct xi_http_server *server);
+/* The connection closes: its clients have gone; it is closed: its memory. */
+void xi_h2_leave(struct xi_conn *c);
+void xi_h2_free(struct xi_conn *c);
+uint8_t *xi_h2_scratch(struct xi_http_server *server, size_t *ret_n);
+
+/* Some connection has something to write: xi_h2_flush with the end of this turn. */
+void xi_server_flush(struct xi_http_server *server);
 /* Some exchange waits for a slot: look again soon. */
 void xi_server_wait(struct xi_http_server *server);
 /* Some connection has yielded: xi_conn_turns with the loop's next turn. */

@@ -76,6 +76,7 @@ static void clean(struct xi_exchange *x)
     x->problem = NULL;
     x->job = NULL;
     x->events = (struct xi_event_flow){0};
+    x->flow = (struct xi_flow){0};
     x->n_pieces = 0;
 }
 

@@ -15,7 +15,7 @@
 #include "daemon/api/routes.h"
 #include "daemon/core/service.h"
 #include "daemon/loop/workers.h"
-#include "wire/http.h"
+#include "wire/http2.h"
 
 #define XI_ANSWER_PIECES (XI_TENSORS_MAX + 8)
 
@@ -44,11 +44,22 @@ struct xi_send {
     size_t offset, left; /* in that piece; of all of them */
 };
 
+/* Of an exchange on HTTP/2: what goes out, and at what pace. */
+struct xi_flow {
+    struct xi_send *first, **tail, whole;     /* whole: of an answer that is known at once */
+    size_t left;                              /* bytes of them all that have not gone */
+    int last;                                 /* nothing comes behind them */
+    uint64_t in_ms, out_ms;                   /* since then the client is watched */
+    uint64_t in_bytes, out_bytes, gone_bytes; /* what had moved by then; went out in all */
+};
+
 struct xi_exchange {
     struct xi_http_server *server;
     const struct xi_carrier *carrier; /* NULL: the client has gone (xi_exchange_gone) */
     struct xi_conn *conn;             /* the carrier's; NULL likewise */
     struct xi_http_stream stream;
+    struct xi_http2_stream h2;
+    struct xi_flow flow;
     const struct xi_route *route;
     struct xi_identity who;
     char param[XI_NAME_MAX + 1]; /* of the route's {…}, decoded and checked */

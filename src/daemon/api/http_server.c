@@ -120,6 +120,18 @@ void xi_server_turn(struct xi_http_server *server)
         (void)uv_idle_start(&server->turn, on_turn); /* fine when it runs already */
 }
 
+static void on_flush(uv_prepare_t *prepare)
+{
+    xi_h2_flush(prepare->data);
+    (void)uv_prepare_stop(prepare);
+}
+
+void xi_server_flush(struct xi_http_server *server)
+{
+    if (!server->closing)
+        (void)uv_prepare_start(&server->flush, on_flush); /* fine when it runs already */
+}
+
 static void free_server(struct xi_http_server *server)
 {
     while (server->free_list != NULL) {
@@ -128,6 +140,7 @@ static void free_server(struct xi_http_server *server)
         xi_exchange_destroy(x);
     }
     xi_gate_fini(&server->gate);
+    free(server->batch);
     free(server);
 }
 
@@ -299,8 +312,9 @@ static void start_timers(struct xi_http_server *server)
     (void)uv_timer_init(loop, &server->sweep);
     (void)uv_timer_init(loop, &server->retry);
     (void)uv_idle_init(loop, &server->turn);
-    server->sweep.data = server->retry.data = server->turn.data = server;
-    server->handles += 3;
+    (void)uv_prepare_init(loop, &server->flush);
+    server->sweep.data = server->retry.data = server->turn.data = server->flush.data = server;
+    server->handles += 4;
     server->handles++;
     xi_streams_init(&server->streams, loop, server);
     server->handles++;
@@ -383,6 +397,7 @@ void xi_http_server_close(struct xi_http_server *server)
     uv_close((uv_handle_t *)&server->sweep, on_handle_closed);
     uv_close((uv_handle_t *)&server->retry, on_handle_closed);
     uv_close((uv_handle_t *)&server->turn, on_handle_closed);
+    uv_close((uv_handle_t *)&server->flush, on_handle_closed);
 }
 
 void xi_http_server_stats(const struct xi_http_server *server, struct xi_http_stats *ret)
