@@ -8,6 +8,8 @@ import pytest
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from daemon import ROOT, Daemon, build_dir, program  # noqa: E402
 
+sys.path.append(os.path.join(ROOT, "build", "deps", "clients"))
+
 
 def pytest_report_header():
     return "programs under test: %s" % os.path.join(build_dir(), "bin")
