@@ -5,7 +5,9 @@ import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "tests", "tools"))
 
-from make_onnx import FLOAT, inputs, message, model, node, number, outputs, tensor, text  # noqa: E402
+from make_onnx import FLOAT, INT64, inputs, message, model, node, number, outputs, tensor, text  # noqa: E402
+
+UINT8 = 2
 
 
 def pattern(name, dims):
@@ -16,6 +18,27 @@ def pattern(name, dims):
     period = struct.pack("<1021f", *[((i * 37) % 1021 - 510) / 51000 for i in range(1021)])
     raw = (period * (n // 1021 + 1))[:4 * n]
     return message(5, *[number(1, d) for d in dims], number(2, FLOAT), text(8, name), message(9, raw))
+
+
+def whole_numbers(name, values):
+    raw = struct.pack("<%dq" % len(values), *values)
+    return message(5, number(1, len(values)), number(2, INT64), text(8, name), message(9, raw))
+
+
+def identity(width):
+    return model(node("Identity", ["x"], ["y"]), inputs(("x", FLOAT, [1, width])),
+                 outputs(("y", FLOAT, [1, width])))
+
+
+def brightness(height, width, step):
+    """The mean of every step-th pixel of every step-th line of a frame: an engine that looks at a
+    frame without reading all of it, so that what moves the frame is what costs."""
+    return model(node("Slice", ["x", "from", "to", "axes", "steps"], ["some"]),
+                 whole_numbers("from", [0, 0]), whole_numbers("to", [height, width]),
+                 whole_numbers("axes", [1, 2]), whole_numbers("steps", [step, step]),
+                 node("Cast", ["some"], ["real"], to=FLOAT),
+                 node("ReduceMean", ["real"], ["y"], keepdims=1),
+                 inputs(("x", UINT8, [1, height, width, 3])), outputs(("y", FLOAT, [1, 1, 1, 1])))
 
 
 def network(width, depth, rows, mark, batch=None):
