@@ -4,7 +4,7 @@ BUILD := build
 MAKEFLAGS += --no-print-directory
 SHELL := /bin/bash
 
-.PHONY: help deps deps-test build zoo run test fuzz chaos bench check format install deb deb-test clean distclean
+.PHONY: help deps deps-test build zoo run test fuzz chaos bench bench-peers check format install deb deb-test clean distclean
 
 help: ## this list
 	@printf 'xInfer: a runtime that serves neural models. Begin with\n\n    make run\n\n'
@@ -43,6 +43,13 @@ chaos: build ## kill hosts and the daemon under load, CHAOS_ROUNDS=100 times eac
 bench: zoo ## measure the figures of the README
 	@tools/build release
 	@bench/run
+
+bench-peers: deps ## measure beside other servers, set up from PyPI (900 MB); PEERS='--rounds 5 …'
+	@deps/apt build peers
+	@deps/fetch build peers
+	@deps/peers
+	@tools/build release
+	@bench/peers/run --json $(BUILD)/bench-peers.json $(PEERS)
 
 check: ## check the house rules: rooms, banned calls, limits, format
 	@tools/check

@@ -99,7 +99,7 @@ def load(to, path, *args, **kw):
     with Load(to, path, *args, **kw) as running:
         result = running.result()
     if result["errors"] or not result["requests"]:
-        raise RuntimeError("load on %s: %s" % (path, result))
+        raise RuntimeError("%s: %d answers, by status %s" % (path, result["requests"], result["status"]))
     return result
 
 

@@ -97,7 +97,7 @@ class Peer:
 
     def region(self, model, http_at):
         if model.name not in self.regions:
-            region = self.regions[model.name] = Region(model, self.name.split()[0].lower())
+            region = self.regions[model.name] = Region(model, self.name.replace(" ", "-").lower())
             said = request(http_at, "POST", "/v2/systemsharedmemory/region/%s/register" % region.name,
                            json.dumps({"key": "/" + region.name, "offset": 0, "byte_size": region.bytes}))
             if said[0] != 200:
@@ -186,9 +186,13 @@ class Triton(Peer):
         shutil.copy(os.path.join(SERVE, "triton_model.py"), os.path.join(place, "model.py"))
 
     def lay_out_backend(self):
+        """By links: its programs find their libraries relative to where they really lie."""
         place = os.path.join(self.folder, "backends", "python")
-        shutil.copytree(os.path.join(TRITON, "backends", "python"), place)
-        shutil.copy(os.path.join(TRITON, "python_backend_stubs", "3.11", "triton_python_backend_stub"), place)
+        os.makedirs(place)
+        brought = os.path.join(TRITON, "backends", "python")
+        stub = os.path.join(TRITON, "python_backend_stubs", "3.11", "triton_python_backend_stub")
+        for path in [os.path.join(brought, n) for n in os.listdir(brought)] + [stub]:
+            os.symlink(path, os.path.join(place, os.path.basename(path)))
 
     def start(self):
         for model in self.models.values():
