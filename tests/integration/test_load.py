@@ -118,6 +118,23 @@ def test_a_rate_is_kept(tmp_path, body):
         assert 5 <= said["requests"] + said["errors"] <= 21
 
 
+@pytest.mark.parametrize("protocol, streams", [("http1", 1), ("h2", 1), ("h2", 8)])
+def test_it_counts_what_the_daemon_counts(daemon, body, protocol, streams):
+    """Over HTTP/2 too: each stream's answer is held to its end."""
+    to = "127.0.0.1:%d" % daemon.port
+    args = (to, "/v1/echo", str(body), ["Content-Type: application/octet-stream"], 2)
+    with measure.Load(*args, seconds=0.3, warm=0, protocol=protocol, streams=streams,
+                      expect=[b"body".hex()]) as load:
+        said = load.result()
+    assert said["errors"] == 0 and said["status"] == {"200": said["requests"]}
+    counted = measure.metric(daemon, "xinfer_http_requests_total")
+    assert said["requests"] <= counted <= said["requests"] + 2 * streams + 10
+    with measure.Load(*args, seconds=0.1, warm=0, protocol=protocol, streams=streams,
+                      expect=[b"ydob".hex()]) as load:
+        said = load.result()
+    assert said["requests"] == 0 and said["errors"] > 0
+
+
 def test_one_answer_can_be_kept(tmp_path, body):
     with serving(tmp_path, [RIGHT], len(REQUEST)) as server:
         assert measure.answer(at(server), "/x", str(body), ["A: b"]) == b"answer"
