@@ -59,6 +59,12 @@
 #define XI_HOST_SESSIONS_MAX 64
 #define XI_BATCH_MAX         256
 
+/* Regions: shared memory that clients own */
+#define XI_REGIONS_MAX        2048 /* of all tenants */
+#define XI_REGIONS_TENANT_MAX 1024
+#define XI_REGION_BYTES_MAX   (64 * XI_GIB) /* of one */
+#define XI_REGIONS_BYTES_MAX  (64 * XI_GIB) /* of one tenant */
+
 /* Sessions */
 #define XI_SESSIONS_MAX 1024
 #define XI_QUEUE_MAX    1024

@@ -31,6 +31,8 @@ struct item {
     struct xi_work_request q;
     struct xi_part parts[XI_TENSORS_MAX];
     struct xi_run_input inputs[XI_TENSORS_MAX];
+    struct xi_run_place places[XI_TENSORS_MAX]; /* by output; read where the request has places */
+    int clients;                                /* it reads or writes clients' memory */
 };
 
 struct xi_host_lane {
@@ -51,6 +53,7 @@ struct xi_host_lane {
     uint32_t n_items, max_items;
     struct item *items;
     struct xi_run_job *jobs; /* those of the items that are run; the first n_jobs */
+    struct item **items_of;  /* the jobs' */
     uint32_t n_jobs;
     struct answer answer;
 };
@@ -173,22 +176,72 @@ static void push_result(struct xi_host_lane *lane, const struct xi_run_job *job)
 
 /* ---- requests ---- */
 
-static enum xi_rc resolve_inputs(struct xi_host_lane *lane, struct item *item, struct xi_err *err)
+static enum xi_rc look_up(struct xi_host_lane *lane, struct item *item, const struct xi_part *part,
+                          struct xi_segment_view *ret, struct xi_err *err)
 {
-    struct xi_map map;
+    enum xi_rc rc = xi_segments_find(lane->segments, part->mem.segment, SEGMENT_WAIT_MS, ret, err);
 
-    for (uint32_t i = 0; i < item->q.n_parts; i++) {
+    if (rc == XI_OK)
+        rc = xi_part_check(part, ret->map.bytes, err);
+    item->clients |= rc == XI_OK && ret->use >= XI_SEGMENT_CLIENT;
+    return rc;
+}
+
+static enum xi_rc resolve_places(struct xi_host_lane *lane, struct item *item, struct xi_err *err)
+{
+    uint32_t first = item->q.n_parts - item->q.n_places;
+    struct xi_segment_view view;
+
+    if (item->q.n_places > 0)
+        memset(item->places, 0, sizeof item->places);
+    for (uint32_t i = first; i < item->q.n_parts; i++) {
         const struct xi_part *part = &item->parts[i];
-        enum xi_rc rc =
-            xi_segments_find(lane->segments, part->mem.segment, SEGMENT_WAIT_MS, &map, err);
-        if (rc == XI_OK)
-            rc = xi_part_check(part, map.bytes, err);
+        enum xi_rc rc = look_up(lane, item, part, &view, err);
+        if (rc == XI_OK && (part->kind != XI_PART_PLACE || view.use != XI_SEGMENT_CLIENT_OUTPUT))
+            rc = xi_fail(err, XI_EPROTO, "a place that cannot be written to");
         if (rc != XI_OK)
             return rc;
-        item->inputs[i] = (struct xi_run_input){
-            .kind = part->kind, .index = part->index, .tensor = xi_part_tensor(part, map.base)};
+        item->places[part->index] =
+            (struct xi_run_place){.data = (uint8_t *)view.map.base + part->mem.offset,
+                                  .bytes = part->mem.bytes,
+                                  .segment = XI_SEGMENT_PLACE};
     }
     return XI_OK;
+}
+
+static enum xi_rc resolve(struct xi_host_lane *lane, struct item *item, struct xi_err *err)
+{
+    struct xi_segment_view view;
+
+    item->clients = 0;
+    for (uint32_t i = 0; i < item->q.n_parts - item->q.n_places; i++) {
+        const struct xi_part *part = &item->parts[i];
+        enum xi_rc rc = look_up(lane, item, part, &view, err);
+        if (rc != XI_OK)
+            return rc;
+        item->inputs[i] = (struct xi_run_input){.kind = part->kind,
+                                                .index = part->index,
+                                                .tensor = xi_part_tensor(part, view.map.base)};
+    }
+    return resolve_places(lane, item, err);
+}
+
+/* A client's memory went away under it: what was read there is zeros, what was written is lost. */
+static void check_spoiled(struct xi_host_lane *lane, const struct item *item,
+                          struct xi_run_job *job)
+{
+    for (uint32_t i = 0; item->clients && i < item->q.n_parts; i++) {
+        if (!xi_segments_spoiled(lane->segments, item->parts[i].mem.segment))
+            continue;
+        if (job->rc == XI_OK)
+            for (uint32_t k = 0; k < job->result.n_outputs; k++)
+                lane->sink.give(lane->sink.ctx, &job->result.outputs[k].place);
+        job->result.n_outputs = job->result.n_states = 0;
+        job->rc = xi_fail(&job->err, XI_EREGION,
+                          "a shared memory region became shorter while it was used");
+        (void)xi_hint(&job->err, "a region must stay as large as it was registered");
+        return;
+    }
 }
 
 static void clear_result(struct xi_run_result *result)
@@ -207,7 +260,8 @@ static void begin_job(struct xi_host_lane *lane, struct item *item)
 
     job->request = (struct xi_run_request){.id = q->id,
                                            .inputs = item->inputs,
-                                           .n_inputs = q->n_parts,
+                                           .n_inputs = q->n_parts - q->n_places,
+                                           .places = q->n_places > 0 ? item->places : NULL,
                                            .n_states = q->n_state,
                                            .start = (q->flags & XI_WORK_START) != 0,
                                            .want = q->want,
@@ -216,9 +270,9 @@ static void begin_job(struct xi_host_lane *lane, struct item *item)
     if (q->deadline_ns != 0 && xi_now_ns() >= q->deadline_ns)
         job->rc = xi_fail(&job->err, XI_ETIMEOUT, "deadline passed before the model was run");
     else
-        job->rc = resolve_inputs(lane, item, &job->err);
+        job->rc = resolve(lane, item, &job->err);
     if (job->rc == XI_OK) {
-        lane->n_jobs++;
+        lane->items_of[lane->n_jobs++] = item;
         return;
     }
     clear_result(&job->result);
@@ -246,8 +300,10 @@ static void run_model(struct xi_host_lane *lane, enum xi_work_op op)
                   : xi_runner_infer_all(lane->runner, lane->jobs, lane->n_jobs, &lane->sink);
 
     for (uint32_t i = 0; i < lane->n_jobs; i++)
-        if (lane->jobs[i].answered)
+        if (lane->jobs[i].answered) {
+            check_spoiled(lane, lane->items_of[i], &lane->jobs[i]);
             push_result(lane, &lane->jobs[i]);
+        }
     if (end != 0)
         _exit(end);
 }
@@ -339,7 +395,8 @@ enum xi_rc xi_host_lane_start(struct xi_host_lane *lane, struct xi_runner_lane *
     lane->max_items = xi_runner_lane_batch(runner);
     lane->items = calloc(lane->max_items, sizeof *lane->items);
     lane->jobs = calloc(lane->max_items, sizeof *lane->jobs);
-    if (lane->items == NULL || lane->jobs == NULL)
+    lane->items_of = calloc(lane->max_items, sizeof *lane->items_of);
+    if (lane->items == NULL || lane->jobs == NULL || lane->items_of == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory for a lane");
     if (pthread_create(&lane->thread, NULL, lane_main, lane) != 0)
         return xi_fail(err, XI_ENOMEM, "no thread for a lane");
@@ -378,5 +435,6 @@ void xi_host_lane_free(struct xi_host_lane *lane)
     xi_outputs_free(lane->outputs);
     free(lane->items);
     free(lane->jobs);
+    free(lane->items_of);
     free(lane);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "base/platform/process.h"
+#include "base/platform/shared.h"
 #include "host/sessions.h"
 
 enum { EXIT_DAEMON_GONE = 3, EXIT_NO_START = 4 };
@@ -39,21 +40,37 @@ static enum xi_rc on_output(struct run *run, const struct xi_msg_segment *m, str
     return xi_control_send(&dropped, XI_MSG_DROPPED, sizeof dropped);
 }
 
+/* Ours are sealed; a client's is what it is. */
+static enum xi_rc map_segment(const struct xi_msg_segment *m, int fd, struct xi_map *ret,
+                              struct xi_err *err)
+{
+    switch (m->use) {
+    case XI_SEGMENT_INPUT:
+        return xi_memory_open(fd, m->bytes, XI_MAP_READ, ret, err);
+    case XI_SEGMENT_OUTPUT:
+        return xi_memory_open(fd, m->bytes, XI_MAP_READ_WRITE, ret, err);
+    case XI_SEGMENT_CLIENT:
+        return xi_shared_map(fd, m->from, m->bytes, XI_MAP_READ, ret, err);
+    case XI_SEGMENT_CLIENT_OUTPUT:
+        return xi_shared_map(fd, m->from, m->bytes, XI_MAP_READ_WRITE, ret, err);
+    default:
+        return xi_fail(err, XI_EPROTO, "segment %u for use %u", m->segment, m->use);
+    }
+}
+
 static enum xi_rc on_segment(struct run *run, const struct xi_msg_segment *m, const int *fds,
                              size_t n_fds, struct xi_err *err)
 {
     struct xi_map map;
-    int is_output = m->use == XI_SEGMENT_OUTPUT;
 
     if (n_fds != 1)
         return xi_fail(err, XI_EPROTO, "segment %u without its memory", m->segment);
-    enum xi_rc rc =
-        xi_memory_open(fds[0], m->bytes, is_output ? XI_MAP_READ_WRITE : XI_MAP_READ, &map, err);
+    enum xi_rc rc = map_segment(m, fds[0], &map, err);
     if (rc != XI_OK)
         return rc;
-    if (is_output)
+    if (m->use == XI_SEGMENT_OUTPUT)
         return on_output(run, m, &map, err);
-    rc = xi_segments_add(run->segments, m->segment, &map, err);
+    rc = xi_segments_add(run->segments, m->segment, &map, (enum xi_segment_use)m->use, err);
     if (rc != XI_OK)
         xi_map_close(&map);
     return rc;
@@ -163,7 +180,9 @@ int xi_role_run(const struct xi_host_args *args)
     add_dir(run->box.read_dirs, &run->box.n_read_dirs, args->engine_libs);
     add_dir(run->box.read_dirs, &run->box.n_read_dirs, args->link_dir);
     add_dir(run->box.write_dirs, &run->box.n_write_dirs, args->cache_dir);
-    enum xi_rc rc = xi_sandbox_enter_load(&run->box, summary, &err);
+    enum xi_rc rc = xi_shared_guard(xi_segments_spoil, run->segments, &err);
+    if (rc == XI_OK)
+        rc = xi_sandbox_enter_load(&run->box, summary, &err);
     int code = xi_control_hello(args, summary);
     if (code != 0)
         return code;

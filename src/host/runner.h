@@ -93,6 +93,9 @@ struct xi_run_request {
     uint64_t id;                       /* of requests in stages */
     const struct xi_run_input *inputs; /* the last n_states are state, in the model's order */
     uint32_t n_inputs, n_states;
+    /* By output of the model, XI_TENSORS_MAX: where it is wanted instead of the sink's memory; data
+     * NULL: there. NULL: all go there. Answers of a flow always do. */
+    const struct xi_run_place *places;
     int start;     /* from the initial state; n_states is 0 */
     unsigned want; /* XI_ANSWER_… */
     uint64_t deadline_ns;

@@ -354,7 +354,7 @@ static enum xi_rc answer_tensors(struct xi_runner_lane *lane, struct unit *u,
     enum xi_rc rc = XI_OK;
 
     for (uint32_t i = 0; i < m->signature.n_outputs && rc == XI_OK; i++)
-        rc = xi_runner_put_tensor(lane, i, &out[i], sink, &u->job->result, err);
+        rc = xi_runner_put_output(lane, &u->job->request, i, &out[i], sink, &u->job->result, err);
     return rc;
 }
 

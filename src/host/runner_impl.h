@@ -126,6 +126,15 @@ enum xi_rc xi_runner_put_flow(struct xi_runner_lane *lane, unsigned want,
 enum xi_rc xi_runner_put_tensor(struct xi_runner_lane *lane, uint32_t index,
                                 const struct xi_tensor *t, const struct xi_run_sink *sink,
                                 struct xi_run_result *ret, struct xi_err *err) XI_MUST_CHECK;
+/* Room for an output: where the request wants it (EREGION: too small), else the sink's. */
+enum xi_rc xi_runner_take_place(const struct xi_runner_model *m, const struct xi_run_request *q,
+                                uint32_t i, uint64_t bytes, const struct xi_run_sink *sink,
+                                struct xi_run_place *ret, struct xi_err *err) XI_MUST_CHECK;
+/* An output copied to where the request wants it, or to a place of its own. */
+enum xi_rc xi_runner_put_output(struct xi_runner_lane *lane, const struct xi_run_request *q,
+                                uint32_t index, const struct xi_tensor *t,
+                                const struct xi_run_sink *sink, struct xi_run_result *ret,
+                                struct xi_err *err) XI_MUST_CHECK;
 void xi_runner_give_all(const struct xi_run_sink *sink, struct xi_run_result *ret);
 enum xi_rc xi_runner_check_flow(const struct xi_runner_lane *lane, const struct xi_run_request *q,
                                 struct xi_err *err) XI_MUST_CHECK;

@@ -186,16 +186,31 @@ void xi_runner_give_all(const struct xi_run_sink *sink, struct xi_run_result *re
     ret->n_outputs = ret->n_states = 0;
 }
 
+enum xi_rc xi_runner_take_place(const struct xi_runner_model *m, const struct xi_run_request *q,
+                                uint32_t i, uint64_t bytes, const struct xi_run_sink *sink,
+                                struct xi_run_place *ret, struct xi_err *err)
+{
+    if (q->places == NULL || i >= m->signature.n_outputs || q->places[i].data == NULL)
+        return sink->take(sink->ctx, bytes, ret, err);
+    if (bytes > q->places[i].bytes)
+        return xi_fail(err, XI_EREGION, "output \"%.60s\" has %llu bytes, its region has %llu",
+                       m->signature.outputs[i].name, (unsigned long long)bytes,
+                       (unsigned long long)q->places[i].bytes);
+    *ret = q->places[i];
+    ret->bytes = bytes;
+    return XI_OK;
+}
+
 /* Room for an output of fixed size, bound so that the engine writes it there. An engine that
  * refuses has it copied later. */
-static enum xi_rc bind_output(struct xi_runner_lane *lane, uint32_t i,
-                              const struct xi_run_sink *sink, struct xi_run_output *out,
+static enum xi_rc bind_output(struct xi_runner_lane *lane, const struct xi_run_request *q,
+                              uint32_t i, const struct xi_run_sink *sink, struct xi_run_output *out,
                               struct xi_err *err)
 {
     const struct xi_runner_model *m = &lane->runner->models[0];
     const struct xi_port *port = lane->runner->table->port(m->handle, XI_OUTPUT, m->out_map[i]);
     int how = XI_BIND_COPIES;
-    enum xi_rc rc = sink->take(sink->ctx, m->out_bytes[i], &out->place, err);
+    enum xi_rc rc = xi_runner_take_place(m, q, i, m->out_bytes[i], sink, &out->place, err);
 
     if (rc != XI_OK)
         return rc;
@@ -208,10 +223,11 @@ static enum xi_rc bind_output(struct xi_runner_lane *lane, uint32_t i,
 }
 
 /* After the run: bytes that don't lie where they belong are copied there, once. */
-static enum xi_rc collect_output(struct xi_runner_lane *lane, uint32_t i,
-                                 const struct xi_run_sink *sink, struct xi_run_output *out,
-                                 struct xi_err *err)
+static enum xi_rc collect_output(struct xi_runner_lane *lane, const struct xi_run_request *q,
+                                 uint32_t i, const struct xi_run_sink *sink,
+                                 struct xi_run_output *out, struct xi_err *err)
 {
+    const struct xi_runner_model *m = &lane->runner->models[0];
     struct xi_tensor t;
     enum xi_rc rc = xi_runner_output(lane, 0, i, &t, err);
 
@@ -224,7 +240,7 @@ static enum xi_rc collect_output(struct xi_runner_lane *lane, uint32_t i,
         out->place = (struct xi_run_place){0};
     }
     if (out->place.data == NULL)
-        rc = sink->take(sink->ctx, t.bytes, &out->place, err);
+        rc = xi_runner_take_place(m, q, i, t.bytes, sink, &out->place, err);
     if (rc != XI_OK)
         return rc;
     if (t.bytes > 0)
@@ -250,14 +266,14 @@ static enum xi_rc run_tensors(struct xi_runner_lane *lane, const struct xi_run_r
         ret->outputs[i].place = (struct xi_run_place){0};
         ret->n_outputs = i + 1;
         if (m->out_static[i])
-            rc = bind_output(lane, i, sink, &ret->outputs[i], err);
+            rc = bind_output(lane, q, i, sink, &ret->outputs[i], err);
     }
     uint64_t started = xi_now_ns();
     if (rc == XI_OK)
         rc = xi_runner_infer(lane, 0, inputs, xi_runner_n_in(m), err);
     ret->infer_ns = xi_now_ns() - started;
     for (uint32_t i = 0; rc == XI_OK && i < n_out; i++)
-        rc = collect_output(lane, i, sink, &ret->outputs[i], err);
+        rc = collect_output(lane, q, i, sink, &ret->outputs[i], err);
     ret->n_states = m->n_states;
     if (rc != XI_OK)
         xi_runner_give_all(sink, ret);
@@ -323,21 +339,27 @@ static enum xi_rc put_states(struct xi_runner_lane *lane, const struct xi_run_si
     return rc;
 }
 
-static enum xi_rc put_bytes(struct xi_runner_lane *lane, struct xi_run_output *out,
-                            const struct xi_tensor *t, const struct xi_run_sink *sink,
-                            struct xi_run_result *ret, struct xi_err *err)
+/* Its place was taken. */
+static void fill(struct xi_runner_lane *lane, struct xi_run_output *out, const struct xi_tensor *t,
+                 struct xi_run_result *ret)
 {
-    enum xi_rc rc = sink->take(sink->ctx, t->bytes, &out->place, err);
-
-    if (rc != XI_OK)
-        return rc;
     if (t->bytes > 0)
         memcpy(out->place.data, t->data, t->bytes);
     lane->copied_bytes += t->bytes;
     out->tensor = *t;
     out->tensor.data = out->place.data;
     ret->n_outputs++;
-    return XI_OK;
+}
+
+static enum xi_rc put_bytes(struct xi_runner_lane *lane, struct xi_run_output *out,
+                            const struct xi_tensor *t, const struct xi_run_sink *sink,
+                            struct xi_run_result *ret, struct xi_err *err)
+{
+    enum xi_rc rc = sink->take(sink->ctx, t->bytes, &out->place, err);
+
+    if (rc == XI_OK)
+        fill(lane, out, t, ret);
+    return rc;
 }
 
 static enum xi_rc put_text(struct xi_runner_lane *lane, uint32_t kind, const struct xi_str *text,
@@ -360,6 +382,21 @@ enum xi_rc xi_runner_put_tensor(struct xi_runner_lane *lane, uint32_t index,
 
     *out = (struct xi_run_output){.kind = XI_PART_TENSOR, .index = index};
     return put_bytes(lane, out, t, sink, ret, err);
+}
+
+enum xi_rc xi_runner_put_output(struct xi_runner_lane *lane, const struct xi_run_request *q,
+                                uint32_t index, const struct xi_tensor *t,
+                                const struct xi_run_sink *sink, struct xi_run_result *ret,
+                                struct xi_err *err)
+{
+    struct xi_run_output *out = &ret->outputs[ret->n_outputs];
+
+    *out = (struct xi_run_output){.kind = XI_PART_TENSOR, .index = index};
+    enum xi_rc rc =
+        xi_runner_take_place(&lane->runner->models[0], q, index, t->bytes, sink, &out->place, err);
+    if (rc == XI_OK)
+        fill(lane, out, t, ret);
+    return rc;
 }
 
 enum xi_rc xi_runner_put_flow(struct xi_runner_lane *lane, unsigned want,

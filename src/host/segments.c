@@ -6,14 +6,16 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* Numbers rise by one, so a number's last bits are as good as a hash; a few neighbours take what
- * collides. */
-enum { ENTRIES = 4096, NEIGHBOURS = 32 };
+/* Numbers rise by one, so a number's last bits are as good as a hash; the next free neighbour takes
+ * what collides. */
+enum { ENTRIES = 4096 };
 
 struct entry {
     _Atomic uint32_t id; /* 0: free; published after the mapping */
     _Atomic uint64_t bytes;
     _Atomic(void *) base;
+    _Atomic uint32_t use; /* enum xi_segment_use */
+    _Atomic int spoiled;
 };
 
 struct xi_segments {
@@ -58,7 +60,7 @@ void xi_segments_free(struct xi_segments *t)
 
 static struct entry *find(struct xi_segments *t, uint32_t id, uint32_t near)
 {
-    for (uint32_t i = 0; i < NEIGHBOURS; i++) {
+    for (uint32_t i = 0; i < ENTRIES; i++) {
         struct entry *e = &t->entries[(near + i) % ENTRIES];
         if (atomic_load_explicit(&e->id, memory_order_acquire) == id)
             return e;
@@ -67,7 +69,7 @@ static struct entry *find(struct xi_segments *t, uint32_t id, uint32_t near)
 }
 
 enum xi_rc xi_segments_add(struct xi_segments *t, uint32_t id, const struct xi_map *map,
-                           struct xi_err *err)
+                           enum xi_segment_use use, struct xi_err *err)
 {
     if (id == 0 || find(t, id, id) != NULL)
         return xi_fail(err, XI_EPROTO, "segment %u is known already", id);
@@ -76,6 +78,8 @@ enum xi_rc xi_segments_add(struct xi_segments *t, uint32_t id, const struct xi_m
         return xi_fail(err, XI_EPROTO, "no room for segment %u", id);
     atomic_store_explicit(&e->base, map->base, memory_order_relaxed);
     atomic_store_explicit(&e->bytes, map->bytes, memory_order_relaxed);
+    atomic_store_explicit(&e->use, use, memory_order_relaxed);
+    atomic_store_explicit(&e->spoiled, 0, memory_order_relaxed);
     (void)pthread_mutex_lock(&t->lock);
     atomic_store_explicit(&e->id, id, memory_order_release);
     (void)pthread_cond_broadcast(&t->added);
@@ -115,8 +119,8 @@ static struct entry *wait_for(struct xi_segments *t, uint32_t id, int wait_ms)
     return e;
 }
 
-enum xi_rc xi_segments_find(struct xi_segments *t, uint32_t id, int wait_ms, struct xi_map *ret,
-                            struct xi_err *err)
+enum xi_rc xi_segments_find(struct xi_segments *t, uint32_t id, int wait_ms,
+                            struct xi_segment_view *ret, struct xi_err *err)
 {
     struct entry *e = id != 0 ? find(t, id, id) : NULL;
 
@@ -124,6 +128,32 @@ enum xi_rc xi_segments_find(struct xi_segments *t, uint32_t id, int wait_ms, str
         e = wait_for(t, id, wait_ms);
     if (e == NULL)
         return xi_fail(err, XI_EPROTO, "segment %u did not come", id);
-    *ret = map_of(e);
+    *ret = (struct xi_segment_view){.map = map_of(e),
+                                    .use = atomic_load_explicit(&e->use, memory_order_relaxed)};
     return XI_OK;
+}
+
+int xi_segments_spoil(void *table, const void *address, struct xi_map *ret)
+{
+    struct xi_segments *t = table;
+
+    for (int i = 0; i < ENTRIES; i++) {
+        struct entry *e = &t->entries[i];
+        if (atomic_load_explicit(&e->id, memory_order_acquire) == 0 ||
+            atomic_load_explicit(&e->use, memory_order_relaxed) < XI_SEGMENT_CLIENT)
+            continue;
+        *ret = map_of(e);
+        if (ret->base == NULL || (uintptr_t)address - (uintptr_t)ret->base >= ret->bytes)
+            continue;
+        atomic_store_explicit(&e->spoiled, 1, memory_order_release);
+        return 1;
+    }
+    return 0;
+}
+
+int xi_segments_spoiled(struct xi_segments *t, uint32_t id)
+{
+    struct entry *e = id != 0 ? find(t, id, id) : NULL;
+
+    return e != NULL && atomic_load_explicit(&e->spoiled, memory_order_acquire);
 }

@@ -14,8 +14,8 @@
 #include "core/tensor.h"
 
 #define XI_LINK_MAGIC  0x4b4c4958u /* "XILK" */
-#define XI_LINK_MAJOR  2           /* must be equal */
-#define XI_LINK_MINOR  1
+#define XI_LINK_MAJOR  3           /* must be equal */
+#define XI_LINK_MINOR  0
 #define XI_MESSAGE_MAX (128u * 1024u)
 
 enum xi_msg_type {
@@ -33,7 +33,7 @@ enum xi_msg_type {
     /* daemon → host */
     XI_MSG_LANE = 32,    /* + fds: ring memory, end to wait for work at, end to signal */
     XI_MSG_LOAD = 33,    /* load this session; lanes were sent before */
-    XI_MSG_SEGMENT = 34, /* + fd: input (read-only) or output (writable) segment */
+    XI_MSG_SEGMENT = 34, /* + fd: a segment; enum xi_segment_use says how to map it */
     XI_MSG_REFUSED = 35, /* answer to NEED_OUTPUT: no more memory for you */
     XI_MSG_DROP = 36,    /* unmap a segment; no work refers to it any more */
     XI_MSG_QUIT = 37,    /* end cleanly */
@@ -155,7 +155,13 @@ struct xi_msg_load {
     char cache_dir[512]; /* compiled-model cache, writable during load; "" : none */
 };
 
-enum xi_segment_use { XI_SEGMENT_INPUT = 0, XI_SEGMENT_OUTPUT = 1 };
+enum xi_segment_use {
+    XI_SEGMENT_INPUT = 0,
+    XI_SEGMENT_OUTPUT = 1,
+    /* A client's own, which may shrink while it is mapped: to read, or to write answers to. */
+    XI_SEGMENT_CLIENT = 2,
+    XI_SEGMENT_CLIENT_OUTPUT = 3
+};
 
 struct xi_msg_segment {
     struct xi_msg_head head;
@@ -164,6 +170,7 @@ struct xi_msg_segment {
     uint32_t lane; /* of an output segment */
     uint32_t reserved;
     uint64_t bytes;
+    uint64_t from; /* of a client's: where in its memory the segment begins */
 };
 
 struct xi_msg_drop {

@@ -49,8 +49,10 @@ enum xi_rc xi_work_next(struct xi_work_view *view, struct xi_work_request *ret,
     room -= sizeof q;
     if (q.n_parts > XI_TENSORS_MAX)
         return broken(err, "tensors of a request", q.n_parts, XI_TENSORS_MAX);
-    if (q.n_state > q.n_parts)
-        return broken(err, "state tensors", q.n_state, q.n_parts);
+    if (q.n_places > q.n_parts)
+        return broken(err, "places", q.n_places, q.n_parts);
+    if (q.n_state > q.n_parts - q.n_places)
+        return broken(err, "state tensors", q.n_state, q.n_parts - q.n_places);
     size_t tail = q.n_parts * sizeof *ret_parts;
     if (room < tail)
         return broken(err, "bytes of tensors", tail, room);
@@ -120,8 +122,8 @@ enum xi_rc xi_part_check(const struct xi_part *part, uint64_t segment_bytes, str
 {
     uint64_t end;
 
-    if (part->kind > XI_PART_PICTURE)
-        return broken(err, "part kind", part->kind, XI_PART_PICTURE);
+    if (part->kind > XI_PART_PLACE)
+        return broken(err, "part kind", part->kind, XI_PART_PLACE);
     if (part->index >= XI_TENSORS_MAX)
         return broken(err, "part index", part->index, XI_TENSORS_MAX - 1);
     if (part->rank < 0 || part->rank > XI_MAX_RANK)
@@ -136,5 +138,6 @@ enum xi_rc xi_part_check(const struct xi_part *part, uint64_t segment_bytes, str
 struct xi_tensor xi_part_tensor(const struct xi_part *part, void *base)
 {
     return xi_tensor_make((enum xi_dtype)part->dtype, part->dims, part->rank,
-                          (uint8_t *)base + part->mem.offset, part->mem.bytes);
+                          base != NULL ? (uint8_t *)base + part->mem.offset : NULL,
+                          part->mem.bytes);
 }

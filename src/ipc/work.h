@@ -43,10 +43,11 @@ struct xi_mem_ref {
 };
 
 enum xi_part_kind {
-    XI_PART_TENSOR = 0, /* dtype and dims say what it is; index is the model's port */
-    XI_PART_BYTES = 1,  /* input of a flow: an encoded picture, sound, file */
-    XI_PART_JSON = 2,   /* a flow's answer */
-    XI_PART_PICTURE = 3 /* an annotated picture (JPEG) */
+    XI_PART_TENSOR = 0,  /* dtype and dims say what it is; index is the model's port */
+    XI_PART_BYTES = 1,   /* input of a flow: an encoded picture, sound, file */
+    XI_PART_JSON = 2,    /* a flow's answer */
+    XI_PART_PICTURE = 3, /* an annotated picture (JPEG) */
+    XI_PART_PLACE = 4    /* no tensor: room for the output `index` in a client's memory */
 };
 
 /* An input or an output. */
@@ -75,9 +76,14 @@ struct xi_work_request {
     uint64_t deadline_ns; /* CLOCK_MONOTONIC; 0: none */
     uint32_t want;        /* XI_ANSWER_… bits of flow/flow.h */
     uint32_t n_parts;     /* ≤ XI_TENSORS_MAX */
-    uint32_t n_state;     /* of the parts, the last n_state are state tensors (read slot) */
+    uint32_t n_state;     /* of the parts, those behind the inputs (read slot) */
     uint32_t flags;       /* XI_WORK_START */
+    uint32_t n_places;    /* behind the state: XI_PART_PLACE parts, where outputs are wanted */
+    uint32_t reserved;
 };
+
+/* The segment that an output's part names when it lies in the place that its request gave. */
+#define XI_SEGMENT_PLACE 0u
 
 /* Of a model with state: it begins with its initial state. Explicit state: n_state is 0 then. A
  * request to a model with explicit state is answered with the new state in either case. */
@@ -105,7 +111,7 @@ struct xi_done {
 _Static_assert(sizeof(struct xi_mem_ref) == 24, "wire format");
 _Static_assert(sizeof(struct xi_part) == 104, "wire format");
 _Static_assert(sizeof(struct xi_work_head) == 40, "wire format");
-_Static_assert(sizeof(struct xi_work_request) == 32 + 0, "wire format");
+_Static_assert(sizeof(struct xi_work_request) == 40, "wire format");
 _Static_assert(sizeof(struct xi_done) == 336, "wire format");
 
 /* Reads a record that was copied out of a ring. Walks it once, checks every count and length
@@ -126,7 +132,7 @@ enum xi_rc xi_done_open(const void *record, size_t bytes, struct xi_done *ret,
 /* Is the part inside a segment of segment_bytes, with a sane rank, dtype and byte count? EPROTO */
 enum xi_rc xi_part_check(const struct xi_part *part, uint64_t segment_bytes,
                          struct xi_err *err) XI_MUST_CHECK;
-/* As a tensor over `base`, where its segment is mapped. */
+/* As a tensor over `base`, where its segment is mapped; NULL: without data. */
 struct xi_tensor xi_part_tensor(const struct xi_part *part, void *base);
 
 #endif

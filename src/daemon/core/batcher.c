@@ -96,7 +96,8 @@ static int has_room(const struct xi_batcher *b, const struct batch *batch, uint3
 /* 0: it does not fit any more, and neither may those behind it overtake it. */
 static int take(const struct xi_batcher *b, struct batch *batch, const struct xi_request *req)
 {
-    size_t bytes = sizeof(struct xi_work_request) + req->n_parts * sizeof(struct xi_part);
+    size_t parts = req->n_parts + (req->loan != NULL ? req->loan->n_places : 0);
+    size_t bytes = sizeof(struct xi_work_request) + parts * sizeof(struct xi_part);
 
     if (batch->n > 0 &&
         (!has_room(b, batch, rows_of(req)) || batch->record_bytes + bytes > XI_WORK_RECORD_MAX)) {

@@ -84,14 +84,34 @@ static enum xi_rc check_deadline(struct xi_queue *q, struct xi_request *req, str
 
 /* ---- inputs ---- */
 
-static enum xi_rc check_part(const struct xi_session *s, const struct xi_request *req,
-                             const struct xi_part *part, struct xi_err *err)
+/* In its slot, or in the segment of a client that was lent for it; never what has lengths in it
+ * that somebody reads: a client could change those meanwhile. */
+static int lies_right(const struct xi_request *req, uint32_t i)
 {
+    const struct xi_mem_ref *mem = &req->parts[i].mem;
+    const struct xi_segment *segment = xi_request_segment(req, i);
+    uint64_t from = 0, room;
+
+    if (segment == NULL || mem->segment != segment->id)
+        return 0;
+    room = segment->map.bytes;
+    if (segment->client &&
+        (req->parts[i].kind != XI_PART_TENSOR || req->parts[i].dtype == XI_DT_BYTES))
+        return 0;
+    if (!segment->client) {
+        from = req->slot->offset;
+        room = req->slot->bytes;
+    }
+    return mem->offset >= from && mem->bytes <= room && mem->offset - from <= room - mem->bytes;
+}
+
+static enum xi_rc check_part(const struct xi_session *s, const struct xi_request *req, uint32_t i,
+                             struct xi_err *err)
+{
+    const struct xi_part *part = &req->parts[i];
     struct xi_tensor tensor;
 
-    if (req->slot == NULL || part->mem.segment != req->slot->segment->id ||
-        part->mem.offset < req->slot->offset || part->mem.bytes > req->slot->bytes ||
-        part->mem.offset - req->slot->offset > req->slot->bytes - part->mem.bytes)
+    if (!lies_right(req, i))
         return xi_fail(err, XI_EINTERNAL, "an input lies outside its slot");
     if (s->signature.n_inputs == 0)
         return XI_OK; /* not READY yet: the host checks again anyway */
@@ -105,7 +125,8 @@ static enum xi_rc check_part(const struct xi_session *s, const struct xi_request
     if (part->kind != XI_PART_TENSOR || part->index >= s->signature.n_inputs)
         return xi_fail(err, XI_ETENSOR, "input %u where %s has %u", part->index, s->name,
                        s->signature.n_inputs);
-    tensor = xi_part_tensor(part, req->slot->segment->map.base);
+    tensor =
+        xi_tensor_make((enum xi_dtype)part->dtype, part->dims, part->rank, NULL, part->mem.bytes);
     return xi_port_check(&s->signature.inputs[part->index], &tensor, err);
 }
 
@@ -120,7 +141,7 @@ static enum xi_rc check_inputs(const struct xi_session *s, const struct xi_reque
     if (req->n_parts == 0 || req->n_parts > XI_TENSORS_MAX)
         return xi_fail(err, XI_ETENSOR, "%u inputs, 1 to %d may be", req->n_parts, XI_TENSORS_MAX);
     for (i = 0; i < req->n_parts; i++) {
-        rc = check_part(s, req, &req->parts[i], err);
+        rc = check_part(s, req, i, err);
         if (rc != XI_OK)
             return rc;
         if (req->parts[i].kind == XI_PART_BYTES)

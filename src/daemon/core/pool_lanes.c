@@ -44,6 +44,7 @@ static uint64_t lane_took(const struct xi_lane *lane)
 static void put_item(struct xi_lane_item *item)
 {
     xi_slot_put(item->slot);
+    xi_loan_put(item->loan);
     xi_slot_put(item->state);
     *item = (struct xi_lane_item){0};
 }
@@ -118,18 +119,23 @@ static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op o
     for (i = 0; i < n; i++) {
         const struct xi_request *req = items[i];
         uint32_t n_parts = req->prepared ? 0 : req->n_parts;
+        uint32_t n_places = req->prepared || req->loan == NULL ? 0 : req->loan->n_places;
 
         work[i] = (struct xi_work_item){.request = {.id = req->id,
                                                     .deadline_ns = req->deadline_ns,
                                                     .want = wanted(req),
-                                                    .n_parts = n_parts,
+                                                    .n_parts = n_parts + n_places,
+                                                    .n_places = n_places,
                                                     .n_state = req->prepared ? 0 : req->n_state,
                                                     .flags = xi_sequence_work_flags(req)},
                                         .parts = req->parts,
+                                        .places = n_places > 0 ? req->loan->places : NULL,
                                         .segments = &segments[used]};
         for (p = 0; p < n_parts; p++)
-            segments[used++] = p < req->n_parts - req->n_state ? req->slot->segment
+            segments[used++] = p < req->n_parts - req->n_state ? xi_request_segment(req, p)
                                                                : xi_sequence_slot(req)->segment;
+        for (p = 0; p < n_places; p++)
+            segments[used++] = req->loan->segments[p];
     }
     return xi_host_submit(q->session->host, q->session->first_lane + lane, op, core, work, n, &err);
 }
@@ -160,10 +166,13 @@ static void fill_lane(struct xi_lane *lane, struct xi_request *const *items, uin
         lane->items[i] = (struct xi_lane_item){.id = items[i]->id,
                                                .request = items[i],
                                                .slot = items[i]->slot,
+                                               .loan = items[i]->loan,
                                                .state = xi_sequence_slot(items[i]),
                                                .prepared = items[i]->prepared};
         if (items[i]->slot != NULL)
             xi_slot_get(items[i]->slot);
+        if (items[i]->loan != NULL)
+            xi_loan_get(items[i]->loan);
         if (lane->items[i].state != NULL)
             xi_slot_get(lane->items[i].state);
     }
@@ -337,6 +346,23 @@ static void lied(struct xi_session *s, struct xi_reply *reply)
         xi_host_stop(s->host, 0, "answered a request that it was not given");
 }
 
+/* What the host says to have written to places was given those, and has room there. */
+static int places_right(const struct xi_lane_item *item, const struct xi_reply *reply)
+{
+    uint32_t i, visible = reply->done.n_parts - reply->done.n_state;
+
+    for (i = 0; i < reply->done.n_parts; i++) {
+        const struct xi_part *place;
+
+        if (reply->segments[i] != NULL)
+            continue;
+        place = item->loan != NULL ? xi_loan_find(item->loan, reply->parts[i].index) : NULL;
+        if (i >= visible || place == NULL || reply->parts[i].mem.bytes > place->mem.bytes)
+            return 0;
+    }
+    return 1;
+}
+
 /* 1: another stage follows. */
 static int goes_on(const struct xi_lane *lane, const struct xi_lane_item *item,
                    const struct xi_done *done)
@@ -378,7 +404,7 @@ void xi_pool_completed(struct xi_session *s, uint32_t index, struct xi_reply *re
     struct xi_request *req;
     int more, suspect;
 
-    if (item == NULL || reply->done.id == 0) {
+    if (item == NULL || reply->done.id == 0 || !places_right(item, reply)) {
         lied(s, reply);
         return;
     }
@@ -391,6 +417,8 @@ void xi_pool_completed(struct xi_session *s, uint32_t index, struct xi_reply *re
     suspect = q->cell->alone == q;
     if (req == NULL && more)
         xi_pool_forget(q, item->id);
+    if (reply->done.code == XI_EREGION && item->loan != NULL)
+        xi_loan_spoiled(item->loan);
     put_item(item);
     lane->reported_ns +=
         capped(reply->done.pre_ns) + capped(reply->done.device_ns) + capped(reply->done.post_ns);

@@ -15,6 +15,7 @@ struct xi_check {
     struct xi_pool *pool;
     struct xi_request *request; /* NULL: it left */
     struct xi_slot *slot;
+    struct xi_loan *loan;
     uint32_t n_parts;
     struct xi_part parts[XI_TENSORS_MAX];
     enum check_purpose purpose;
@@ -33,17 +34,36 @@ static uint64_t input_bytes(const struct xi_part *parts, uint32_t n)
     return sum;
 }
 
+/* A client's memory is read and never mapped here. */
+static int add_region(struct xi_sha256 *hash, const struct xi_segment *segment,
+                      const struct xi_mem_ref *mem)
+{
+    XI_UNINIT uint8_t piece[32 * XI_KIB];
+    struct xi_err err;
+    uint64_t done, n;
+
+    for (done = 0; done < mem->bytes; done += n) {
+        n = mem->bytes - done < sizeof(piece) ? mem->bytes - done : sizeof(piece);
+        if (xi_segment_read(segment, mem->offset + done, piece, n, &err) != XI_OK)
+            return 0;
+        xi_sha256_add(hash, piece, n);
+    }
+    return 1;
+}
+
 /* SHA-256 over what the model gets: each part's kind, port, type, shape, length and bytes; where
- * in memory it lies is left out. Any thread. Returns 0 when memory is out. */
-static int fingerprint(const struct xi_slot *slot, const struct xi_part *parts, uint32_t n,
-                       struct xi_digest *ret)
+ * in memory it lies is left out. Any thread. Returns 0 when memory is out, or a client's has gone.
+ */
+static int fingerprint(const struct xi_slot *slot, const struct xi_loan *loan,
+                       const struct xi_part *parts, uint32_t n, struct xi_digest *ret)
 {
     struct xi_sha256 *hash = xi_sha256_new();
     uint32_t i;
+    int ok = 1;
 
     if (hash == NULL)
         return 0;
-    for (i = 0; i < n; i++) {
+    for (i = 0; i < n && ok; i++) {
         const struct xi_part *part = &parts[i];
         uint64_t head[5 + XI_MAX_RANK] = {part->kind, part->index, part->dtype,
                                           (uint64_t)part->rank, part->mem.bytes};
@@ -52,12 +72,15 @@ static int fingerprint(const struct xi_slot *slot, const struct xi_part *parts, 
         for (d = 0; d < part->rank && d < XI_MAX_RANK; d++)
             head[5 + d] = (uint64_t)part->dims[d];
         xi_sha256_add(hash, head, sizeof(head));
-        xi_sha256_add(hash, (const uint8_t *)slot->segment->map.base + part->mem.offset,
-                      part->mem.bytes);
+        if (loan != NULL && loan->inputs[i] != NULL)
+            ok = add_region(hash, loan->inputs[i], &part->mem);
+        else
+            xi_sha256_add(hash, (const uint8_t *)slot->segment->map.base + part->mem.offset,
+                          part->mem.bytes);
     }
     xi_sha256_end(hash, ret);
     xi_sha256_free(hash);
-    return 1;
+    return ok;
 }
 
 static int same_case(const struct xi_poison *p, const struct xi_session *s, uint64_t bytes)
@@ -157,12 +180,14 @@ static void answer_incident(struct xi_request *req, const char *incident, const 
     xi_request_finish(req, XI_EINCIDENT, NULL, &err);
 }
 
-/* Only what always has the same answer is kept. */
+/* Only what always has the same answer is kept; a client may change its own memory between the
+ * fingerprint and the run. */
 static int may_cache(const struct xi_request *req)
 {
     const struct xi_session *s = req->session;
 
-    return s->options.cache_bytes > 0 && s->stateful == XI_STATE_NONE && req->sequence == NULL;
+    return s->options.cache_bytes > 0 && s->stateful == XI_STATE_NONE && req->sequence == NULL &&
+           req->loan == NULL;
 }
 
 static int from_cache(struct xi_request *req, const struct xi_digest *print)
@@ -219,7 +244,8 @@ static void on_hash(struct xi_work *work)
 {
     struct xi_check *check = work->data;
 
-    check->failed = !fingerprint(check->slot, check->parts, check->n_parts, &check->result);
+    check->failed =
+        !fingerprint(check->slot, check->loan, check->parts, check->n_parts, &check->result);
 }
 
 static void on_hashed(struct xi_work *work)
@@ -231,6 +257,7 @@ static void on_hashed(struct xi_work *work)
         concluded(check, check->request);
     xi_pool_settle(check->pool);
     xi_slot_put(check->slot);
+    xi_loan_put(check->loan);
     xi_pool_release(check->pool);
     free(check);
 }
@@ -255,7 +282,11 @@ static struct xi_check *check_begin(struct xi_pool *pool, struct xi_request *req
     check->n_parts = req->n_parts - req->n_state; /* what the client sent */
     memcpy(check->parts, req->parts, check->n_parts * sizeof(req->parts[0]));
     check->slot = req->slot;
-    xi_slot_get(check->slot);
+    check->loan = req->loan;
+    if (check->slot != NULL)
+        xi_slot_get(check->slot);
+    if (check->loan != NULL)
+        xi_loan_get(check->loan);
     return check;
 }
 
@@ -275,12 +306,12 @@ int xi_poison_check(struct xi_queue *q, struct xi_request *req)
     struct xi_check *check;
     struct xi_digest print;
 
-    if (req->slot == NULL)
+    if (req->slot == NULL && req->loan == NULL)
         return 0;
     if (!may_cache(req) && (pool->n_poison == 0 || !any_of_size(pool, q->session, bytes)))
         return 0;
     if (bytes <= XI_HASH_ON_LOOP)
-        return fingerprint(req->slot, req->parts, req->n_parts, &print) &&
+        return fingerprint(req->slot, req->loan, req->parts, req->n_parts, &print) &&
                judged(req, bytes, &print);
     check = check_begin(pool, req, CHECK_INCOMING);
     if (check == NULL)
@@ -291,7 +322,8 @@ int xi_poison_check(struct xi_queue *q, struct xi_request *req)
 
 void xi_poison_convict(struct xi_queue *q, struct xi_request *req, const char *reason)
 {
-    struct xi_check *check = req->slot == NULL ? NULL : check_begin(q->pool, req, CHECK_CONVICT);
+    struct xi_check *check =
+        req->slot == NULL && req->loan == NULL ? NULL : check_begin(q->pool, req, CHECK_CONVICT);
     char incident[XI_UUID_TEXT + 1];
     struct xi_err err;
 

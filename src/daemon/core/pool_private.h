@@ -39,6 +39,7 @@ struct xi_lane_item {
     uint64_t id;                /* 0: answered */
     struct xi_request *request; /* NULL: it was cancelled, the answer is thrown away */
     struct xi_slot *slot;       /* kept while the host may read it */
+    struct xi_loan *loan;       /* the same, of clients' memory */
     struct xi_slot *state;      /* the same, of its sequence */
     int prepared;               /* by a PRE that was answered before */
 };

@@ -230,6 +230,7 @@ void xi_request_finish(struct xi_request *req, enum xi_rc rc, struct xi_reply *r
     struct xi_session *s = req->session;
     struct xi_queue *q = s->queue;
     struct xi_slot *slot = req->slot;
+    struct xi_loan *loan = req->loan;
 
     XI_ASSERT(req->state != XI_REQ_FINISHED);
     XI_ASSERT(rc != XI_OK || reply != NULL);
@@ -244,6 +245,7 @@ void xi_request_finish(struct xi_request *req, enum xi_rc rc, struct xi_reply *r
     /* From here on the request may be reused or freed. */
     req->done(req, rc, rc == XI_OK ? reply : NULL, err);
     xi_slot_put(slot);
+    xi_loan_put(loan);
     if (q->mode == XI_QUEUE_CLOSED && !xi_pool_busy(s) && q->pool->hooks.drained != NULL)
         q->pool->hooks.drained(q->pool->hooks.ctx, s);
     xi_session_put(s);

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "daemon/core/response_cache.h"
 #include "daemon/ipc/host_link.h"
+#include "daemon/ipc/loans.h"
 
 struct xi_session;
 struct xi_check;
@@ -45,9 +46,11 @@ struct xi_request {
     char tenant[XI_NAME_MAX + 1];
     unsigned want; /* XI_ANSWER_… */
 
-    struct xi_slot *slot; /* one reference, put by finish; holds all input bytes */
+    struct xi_slot *slot; /* one reference, put by finish; holds the inputs' bytes; NULL: all of
+                             them lie in the loan */
+    struct xi_loan *loan; /* the same; NULL: nothing of it lies in a client's own memory */
     uint32_t n_parts;
-    struct xi_part parts[XI_TENSORS_MAX]; /* mem.segment and offset point into slot */
+    struct xi_part parts[XI_TENSORS_MAX]; /* mem.segment and offset point into slot or loan */
 
     struct xi_sequence *sequence; /* NULL: none; set by xi_sequence_join (sequences.h) */
     unsigned sequence_flags;      /* sequences' own, as are the two links of its line */
@@ -83,6 +86,14 @@ struct xi_request {
     struct xi_request *later, *peer, *before; /* first child, next sibling, parent or sibling */
     struct xi_check *check;                   /* while CHECKING */
 };
+
+/* Where the part lies that is no state; NULL: nowhere. */
+static inline struct xi_segment *xi_request_segment(const struct xi_request *req, uint32_t part)
+{
+    if (req->loan != NULL && req->loan->inputs[part] != NULL)
+        return req->loan->inputs[part];
+    return req->slot != NULL ? req->slot->segment : NULL;
+}
 
 /* The one way out: takes the request off its list, accounts it, calls done, then puts the slot
  * and the session. A protocol calls it itself only for a NEW request that it gives up (bad body);

@@ -90,12 +90,13 @@ static enum xi_rc make_parts(struct xi_service_inner *in, struct xi_err *err)
     s->shm = xi_shm_new(c->input_memory_bytes);
     if (s->shm != NULL)
         xi_shm_close_on(s->shm, s->loop);
+    s->regions = s->shm != NULL ? xi_regions_new(s->shm) : NULL;
     s->pool = xi_pool_new(s->loop, &pool);
     s->monitor = xi_monitor_new(s->loop, c->sensors_root ? c->sensors_root : "", XI_MONITOR_MS);
     sessions.monitor = s->monitor;
     if (s->monitor != NULL)
         xi_monitor_on_tick(s->monitor, on_second, on_heat, s);
-    if (s->shm != NULL && s->pool != NULL)
+    if (s->regions != NULL && s->pool != NULL)
         s->sessions = xi_sessions_new(s->loop, &sessions, s->shm, s->store, s->pool);
     if (s->sessions == NULL || s->monitor == NULL)
         return xi_fail(err, XI_ENOMEM, "no memory to start");
@@ -257,8 +258,8 @@ static void on_handle_closed(uv_handle_t *handle)
 
     if (--in->open_handles > 0)
         return;
-    if (in->s.shm != NULL)
-        xi_shm_free(in->s.shm);
+    xi_regions_free(in->s.regions);
+    xi_shm_free(in->s.shm);
     xi_cgroups_close(&in->s.cgroups);
     xi_tenants_free(in->s.tenants);
     xi_why_free(in->s.why);

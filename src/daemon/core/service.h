@@ -18,6 +18,7 @@
 #include "daemon/core/tenants.h"
 #include "daemon/core/why.h"
 #include "daemon/core/worker_pool.h"
+#include "daemon/ipc/regions.h"
 #include "xinfer/engine.h"
 
 /* What the core needs to know of the configuration. */
@@ -49,6 +50,7 @@ struct xi_service {
     uv_loop_t *loop;
     struct xi_service_config config;
     struct xi_shm *shm;
+    struct xi_regions *regions;
     struct xi_store *store;
     struct xi_sessions *sessions;
     struct xi_pool *pool;

@@ -1,5 +1,6 @@
 /* Copies of requests for a session that is on trial. A copy refers to the same slot: its bytes are
- * sealed against the host and its slot is counted, so nothing is copied but the description. */
+ * sealed against the host and its slot is counted, so nothing is copied but the description. What
+ * lies in a client's own memory is not copied: the client may change it once it has its answer. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,7 +102,7 @@ struct xi_request *xi_sessions_mirror(const struct xi_request *from)
 
     /* A sequence's state is its session's own: a copy would begin in the middle. */
     if (mirror == NULL || &mirror->s == from->session || from->sequence != NULL ||
-        mirror->s.state != XI_SESSION_READY || mirror->swap == NULL)
+        from->loan != NULL || mirror->s.state != XI_SESSION_READY || mirror->swap == NULL)
         return NULL;
     shadow = mirror->swap->shadow;
     copy = shadow->free;

@@ -179,7 +179,7 @@ void xi_reply_trim(struct xi_reply *reply, uint32_t n)
 
     for (; n > 0 && reply->done.n_parts > 0; n--) {
         uint32_t i = --reply->done.n_parts;
-        if (host != NULL && takes_back(host, reply, i))
+        if (host != NULL && reply->segments[i] != NULL && takes_back(host, reply, i))
             give_back(host, reply->lane, &reply->parts[i].mem);
         xi_segment_put(reply->segments[i]);
         reply->segments[i] = NULL;
@@ -202,6 +202,18 @@ void xi_reply_release(struct xi_reply *reply)
 static size_t item_bytes(const struct xi_work_item *item)
 {
     return sizeof item->request + item->request.n_parts * sizeof *item->parts;
+}
+
+static size_t add_item(uint8_t *at, const struct xi_work_item *item)
+{
+    size_t places = item->request.n_places * sizeof *item->places;
+    size_t parts = item->request.n_parts * sizeof *item->parts - places;
+
+    memcpy(at, &item->request, sizeof item->request);
+    memcpy(at + sizeof item->request, item->parts, parts);
+    if (places > 0)
+        memcpy(at + sizeof item->request + parts, item->places, places);
+    return sizeof item->request + parts + places;
 }
 
 static enum xi_rc may_submit(const struct xi_host *host, uint32_t lane, uint32_t n_items,
@@ -239,10 +251,7 @@ enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane_index, enum xi_wor
             rc = xi_host_show_input(host, item->segments[p], err);
         if (rc != XI_OK)
             return rc;
-        size_t parts = item->request.n_parts * sizeof *item->parts;
-        memcpy(record + n, &item->request, sizeof item->request);
-        memcpy(record + n + sizeof item->request, item->parts, parts);
-        n += sizeof item->request + parts;
+        n += add_item(record + n, item);
     }
     pay_owed(host, lane);
     rc = xi_ring_push(&lane->submit, record, n);
@@ -294,25 +303,39 @@ static int accept_id(struct xi_host *host, struct xi_lane_link *lane, const stru
     return 1;
 }
 
+static int lies_in_place(const struct xi_part *part)
+{
+    struct xi_err err;
+
+    return part->mem.segment == XI_SEGMENT_PLACE && part->kind == XI_PART_TENSOR &&
+           part->mem.offset == 0 && xi_part_check(part, part->mem.bytes, &err) == XI_OK;
+}
+
 /* References to the segments of all parts, or none. */
 static int accept_parts(struct xi_host *host, struct xi_reply *reply)
 {
     struct xi_err err;
 
     for (uint32_t i = 0; i < reply->done.n_parts; i++) {
-        const struct xi_host_output *o = xi_host_output_find(host, reply->parts[i].mem.segment);
-        if (o == NULL) {
+        const struct xi_part *part = &reply->parts[i];
+        if (lies_in_place(part)) {
+            reply->segments[i] = NULL;
+            continue;
+        }
+        const struct xi_host_output *o = xi_host_output_find(host, part->mem.segment);
+        if (o == NULL || part->kind == XI_PART_PLACE) {
             xi_host_broke(host, "an output in a segment that is not its own");
             return 0;
         }
-        if (xi_part_check(&reply->parts[i], o->segment->map.bytes, &err) != XI_OK) {
+        if (xi_part_check(part, o->segment->map.bytes, &err) != XI_OK) {
             xi_host_broke(host, err.msg);
             return 0;
         }
         reply->segments[i] = o->segment;
     }
     for (uint32_t i = 0; i < reply->done.n_parts; i++)
-        xi_segment_get(reply->segments[i]);
+        if (reply->segments[i] != NULL)
+            xi_segment_get(reply->segments[i]);
     return 1;
 }
 

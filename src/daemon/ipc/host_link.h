@@ -31,12 +31,17 @@ struct xi_host_exit {
 struct xi_reply {
     struct xi_done done;
     struct xi_part parts[XI_TENSORS_MAX];        /* done.n_parts, checked */
-    struct xi_segment *segments[XI_TENSORS_MAX]; /* one reference each */
+    struct xi_segment *segments[XI_TENSORS_MAX]; /* one reference each; NULL: the output lies in the
+                                                    place that the request gave for it, as far as
+                                                    the host says: the submitter checks that */
     struct xi_host *host;                        /* NULL: from a cache */
     uint32_t lane;
 };
+/* NULL: it lies in a client's memory. */
 static inline const void *xi_reply_data(const struct xi_reply *r, uint32_t i)
 {
+    if (r->segments[i] == NULL)
+        return NULL;
     return (const uint8_t *)r->segments[i]->map.base + r->parts[i].mem.offset;
 }
 /* Gives the output memory back to the host (if it still lives). A released or empty one is fine. */
@@ -102,19 +107,20 @@ int xi_host_runs(const struct xi_host *host);
 int xi_host_loads(const struct xi_host *host);
 /* Nothing that was submitted waits for its answer. */
 int xi_host_idle(const struct xi_host *host);
-/* One work record to a free lane. `parts` of all requests one behind the other; `slots` (one per
- * part) says which segment each lies in: segments the host has not seen are passed first.
+/* One work record to a free lane. Each request's parts and then its places; `segments` (one for
+ * each of both) says which segment they lie in: segments the host has not seen are passed first.
  * core: where the lane's thread is to begin, or XI_CORE_ANY.
  * EAGAIN: ring full; EHOST: it is ending. */
 struct xi_work_item {
     struct xi_work_request request;
-    const struct xi_part *parts;
+    const struct xi_part *parts;  /* n_parts - n_places */
+    const struct xi_part *places; /* n_places */
     struct xi_segment *const *segments;
 };
 enum xi_rc xi_host_submit(struct xi_host *host, uint32_t lane, enum xi_work_op op, int core,
                           const struct xi_work_item *items, uint32_t n_items,
                           struct xi_err *err) XI_MUST_CHECK;
-/* An input segment is about to be closed: tell the host to unmap it. */
+/* An input or client segment is about to be closed: tell the host to unmap it. */
 void xi_host_forget_segment(struct xi_host *host, uint32_t segment_id);
 /* Ends it cleanly (QUIT, then SIGKILL after grace_ms), or at once with grace_ms 0. */
 void xi_host_stop(struct xi_host *host, unsigned grace_ms, const char *why);

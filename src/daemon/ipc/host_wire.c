@@ -48,7 +48,8 @@ static int grow(void **array, uint32_t *cap, uint32_t n, size_t size)
 static enum xi_rc send_segment(struct xi_host *host, const struct xi_segment *s,
                                enum xi_segment_use use, uint32_t lane, struct xi_err *err)
 {
-    struct xi_msg_segment m = {.segment = s->id, .use = use, .lane = lane, .bytes = s->map.bytes};
+    struct xi_msg_segment m = {
+        .segment = s->id, .use = use, .lane = lane, .bytes = s->map.bytes, .from = s->from};
 
     return xi_host_send(host, &m, XI_MSG_SEGMENT, sizeof m, &s->fd, 1, err);
 }
@@ -61,7 +62,10 @@ enum xi_rc xi_host_show_input(struct xi_host *host, const struct xi_segment *seg
             return XI_OK;
     if (grow((void **)&host->seen, &host->cap_seen, host->n_seen, sizeof *host->seen) != 0)
         return xi_fail(err, XI_ENOMEM, "no memory for a host's list of segments");
-    enum xi_rc rc = send_segment(host, segment, XI_SEGMENT_INPUT, 0, err);
+    enum xi_segment_use use = segment->writable ? XI_SEGMENT_CLIENT_OUTPUT
+                              : segment->client ? XI_SEGMENT_CLIENT
+                                                : XI_SEGMENT_INPUT;
+    enum xi_rc rc = send_segment(host, segment, use, 0, err);
     if (rc == XI_OK)
         host->seen[host->n_seen++] = segment->id;
     return rc;

@@ -31,7 +31,7 @@ struct slot {
 
 struct xi_shm {
     uint64_t budget_bytes, used_bytes, segment_bytes, refused;
-    uint32_t last_id, n_segments, n_slots;
+    uint32_t last_id, n_segments, n_slots, n_clients;
     struct tenant *tenants;
     struct slot *free_slots;
     struct xi_shm_watch watches; /* a ring */
@@ -115,10 +115,25 @@ static int close_on_pool(const struct xi_segment *segment)
     return 1;
 }
 
+static void tell_closing(struct xi_shm *shm, uint32_t id)
+{
+    struct xi_shm_watch *next;
+
+    for (struct xi_shm_watch *w = shm->watches.next; w != &shm->watches; w = next) {
+        next = w->next;
+        w->closing(w, id);
+    }
+}
+
 void xi_segment_put(struct xi_segment *segment)
 {
     if (segment == NULL || --segment->refs > 0)
         return;
+    if (segment->client) {
+        tell_closing(segment->owner, segment->id);
+        segment->owner->n_clients--;
+        free_when_unused(segment->owner);
+    }
     if (!segment->heap && !close_on_pool(segment)) {
         xi_map_close(&segment->map);
         xi_fd_close(&segment->fd);
@@ -139,13 +154,22 @@ struct xi_segment *xi_segment_heap(uint64_t bytes)
     return s;
 }
 
+/* Ids are their own generation: never used twice. */
+static enum xi_rc may_number(const struct xi_shm *shm, struct xi_err *err)
+{
+    if (shm->last_id == UINT32_MAX)
+        return xi_fail(err, XI_EAGAIN, "all segment numbers of this daemon's life are used");
+    return XI_OK;
+}
+
 static enum xi_rc memory_for(struct xi_shm *shm, struct xi_segment *s, uint64_t bytes, int input,
                              struct xi_err *err)
 {
-    if (shm->last_id == UINT32_MAX) /* ids are their own generation: never used twice */
-        return xi_fail(err, XI_EAGAIN, "all segment numbers of this daemon's life are used");
-    enum xi_rc rc = xi_memory_create(input ? "xinfer-input" : "xinfer-output", bytes, input, &s->fd,
-                                     &s->map, err);
+    enum xi_rc rc = may_number(shm, err);
+
+    if (rc == XI_OK)
+        rc = xi_memory_create(input ? "xinfer-input" : "xinfer-output", bytes, input, &s->fd,
+                              &s->map, err);
     if (rc != XI_OK)
         return rc;
     s->id = ++shm->last_id;
@@ -171,6 +195,30 @@ enum xi_rc xi_segment_output(struct xi_shm *shm, uint64_t bytes, struct xi_segme
     return XI_OK;
 }
 
+enum xi_rc xi_segment_client(struct xi_shm *shm, int fd, int writable, uint64_t from,
+                             uint64_t bytes, struct xi_segment **ret, struct xi_err *err)
+{
+    enum xi_rc rc = may_number(shm, err);
+    struct xi_segment *s = rc == XI_OK ? calloc(1, sizeof *s) : NULL;
+
+    if (rc != XI_OK)
+        return rc;
+    if (s == NULL)
+        return xi_fail(err, XI_ENOMEM, "no memory for a segment");
+    *s = (struct xi_segment){.id = ++shm->last_id,
+                             .fd = fd,
+                             .map = {.bytes = bytes},
+                             .refs = 1,
+                             .owner = shm,
+                             .loop = shm->loop,
+                             .client = 1,
+                             .writable = writable,
+                             .from = from};
+    shm->n_clients++;
+    *ret = s;
+    return XI_OK;
+}
+
 /* Takes it out of its tenant; hosts hear of it. */
 static void close_segment(struct xi_shm *shm, struct input_segment *s)
 {
@@ -179,11 +227,7 @@ static void close_segment(struct xi_shm *shm, struct input_segment *s)
     while (*at != s)
         at = &(*at)->next;
     *at = s->next;
-    struct xi_shm_watch *next;
-    for (struct xi_shm_watch *w = shm->watches.next; w != &shm->watches; w = next) {
-        next = w->next;
-        w->closing(w, s->base.id);
-    }
+    tell_closing(shm, s->base.id);
     shm->segment_bytes -= s->base.map.bytes;
     shm->n_segments--;
     xi_slots_free(s->slots);
@@ -246,7 +290,7 @@ void xi_shm_trim(struct xi_shm *shm)
  * watch until it is reaped. */
 static void free_when_unused(struct xi_shm *shm)
 {
-    if (!shm->freed || shm->n_slots > 0 || shm->watches.next != &shm->watches)
+    if (!shm->freed || shm->n_slots > 0 || shm->n_clients > 0 || shm->watches.next != &shm->watches)
         return;
     xi_shm_trim(shm);
     xi_shm_trim(shm);

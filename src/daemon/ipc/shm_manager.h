@@ -26,6 +26,10 @@ struct xi_segment {
     struct xi_shm *owner; /* NULL: an output segment of a host */
     uv_loop_t *loop;      /* whose workers unmap it; NULL: done on the spot */
     int heap;             /* plain memory: no descriptor, nothing to unmap */
+    /* A client's own memory: map has its length alone, the daemon never maps it. It begins at
+     * `from` of what fd is open to. */
+    int client, writable, spoiled; /* spoiled: hosts may have lost some of it */
+    uint64_t from;
 };
 
 struct xi_slot {
@@ -54,6 +58,11 @@ void xi_slot_put(struct xi_slot *slot); /* NULL is fine */
 /* A writable segment for one host's outputs, outside the input budget. */
 enum xi_rc xi_segment_output(struct xi_shm *shm, uint64_t bytes, struct xi_segment **ret,
                              struct xi_err *err) XI_MUST_CHECK;
+/* Names a client's memory for hosts, outside the input budget; takes fd over. Goes with its last
+ * reference, and hosts hear of it then. EAGAIN, ENOMEM: fd stays the caller's. */
+enum xi_rc xi_segment_client(struct xi_shm *shm, int fd, int writable, uint64_t from,
+                             uint64_t bytes, struct xi_segment **ret,
+                             struct xi_err *err) XI_MUST_CHECK;
 /* Plain memory that nobody shares, for bytes that are handled like a reply's. Zeroed, id 0. NULL:
  * memory is out. */
 struct xi_segment *xi_segment_heap(uint64_t bytes);
@@ -62,8 +71,8 @@ void xi_segment_put(struct xi_segment *segment); /* the last one unmaps and clos
 
 /* Closes the empty segments that were empty at the last call too. Call it every few seconds. */
 void xi_shm_trim(struct xi_shm *shm);
-/* Hears of each input segment just before it is closed; hosts unmap theirs then. In a list of the
- * shm's until removed. */
+/* Hears of each input or client segment just before it is closed; hosts unmap theirs then. In a
+ * list of the shm's until removed. */
 struct xi_shm_watch {
     void (*closing)(struct xi_shm_watch *watch, uint32_t segment_id);
     struct xi_shm_watch *prev, *next;
