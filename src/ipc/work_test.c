@@ -266,7 +266,7 @@ static void parts_that_contradict_themselves_are_refused(void **state)
         assert_int_equal(check(&p), XI_EPROTO);
     }
     p = good_part();
-    p.kind = XI_PART_PICTURE + 1;
+    p.kind = XI_PART_PLACE + 1;
     assert_int_equal(check(&p), XI_EPROTO);
     p = good_part();
     p.index = XI_TENSORS_MAX;

@@ -215,6 +215,8 @@ static void spoil_answer(struct fake *f, struct answer *a, uint32_t input_segmen
         a->part.rank = 100;
     if (lies(f, "dtype"))
         a->part.dtype = 99;
+    if (lies(f, "place-kind"))
+        a->part.kind = XI_PART_PLACE;
     if (lies(f, "dims"))
         a->part.dims[0] = -4;
     if (lies(f, "huge-dims"))
