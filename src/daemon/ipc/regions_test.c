@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -28,7 +27,7 @@ static void open_room(struct room *r, uint64_t bytes)
     assert_non_null(r->regions);
     (void)snprintf(r->key, sizeof r->key, "xi-regions-%d", (int)getpid());
     (void)snprintf(r->path, sizeof r->path, "/dev/shm/%s", r->key);
-    r->fd = shm_open(r->key, O_RDWR | O_CREAT | O_EXCL, 0600);
+    r->fd = open(r->path, O_RDWR | O_CREAT | O_EXCL, 0600);
     assert_true(r->fd >= 0);
     assert_int_equal(ftruncate(r->fd, (off_t)bytes), 0);
 }
@@ -36,7 +35,7 @@ static void open_room(struct room *r, uint64_t bytes)
 static void close_room(struct room *r)
 {
     assert_int_equal(close(r->fd), 0);
-    (void)shm_unlink(r->key);
+    (void)unlink(r->path);
     xi_regions_free(r->regions);
     xi_shm_free(r->shm);
 }
@@ -249,8 +248,8 @@ static void regions_without_a_name_leave_when_room_is_needed(void **state)
     }
     assert_int_equal(reg(&r, "a", "more", r.key, 0, 4096), XI_EQUOTA);
     assert_int_equal(reg(&r, "b", "more", "/nonesuch", 0, 4096), XI_ENOENT);
-    assert_int_equal(shm_unlink(r.key), 0);
-    int fd = shm_open(r.key, O_RDWR | O_CREAT | O_EXCL, 0600);
+    assert_int_equal(unlink(r.path), 0);
+    int fd = open(r.path, O_RDWR | O_CREAT | O_EXCL, 0600);
     assert_int_equal(ftruncate(fd, 4096), 0);
     assert_int_equal(take(&r, "a", "r7", 0, 8, 1), XI_OK); /* until then they serve */
     assert_int_equal(reg(&r, "a", "more", r.key, 0, 4096), XI_OK);
