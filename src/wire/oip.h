@@ -34,6 +34,7 @@ struct xi_oip_tensor {
     enum xi_oip_where where;
     uint64_t offset; /* RAW: in the tail; TEXT: in the text_bytes */
     size_t data_at;  /* TEXT: where its data begins in the source; 0: none was given */
+    size_t data_end; /* gRPC: and where it ends */
     struct xi_oip_region region;
 };
 
@@ -51,6 +52,7 @@ struct xi_oip_parameters {
     uint64_t priority;   /* 0: the session's, 1: realtime, 2: normal, others: batch */
     uint64_t timeout_us; /* 0: none */
     int binary_output;   /* binary_data_output: what outputs not listed do */
+    int empty_final;     /* of a stream: an empty answer says that no more come */
 };
 
 struct xi_oip_request {
