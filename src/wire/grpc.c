@@ -6,14 +6,14 @@
 enum xi_rc xi_grpc_frame_read(const uint8_t frame[XI_GRPC_FRAME], uint64_t limit,
                               int *ret_compressed, uint64_t *ret_bytes, struct xi_err *err)
 {
-    uint64_t n = (uint64_t)frame[1] << 24 | (uint64_t)frame[2] << 16 | (uint64_t)frame[3] << 8 |
-                 frame[4];
+    uint64_t n =
+        (uint64_t)frame[1] << 24 | (uint64_t)frame[2] << 16 | (uint64_t)frame[3] << 8 | frame[4];
 
     if (frame[0] > 1)
         return xi_fail(err, XI_EPROTO, "a message begins with flags %u: this is no gRPC", frame[0]);
     if (n > limit)
-        return xi_fail(err, XI_ETOOBIG, "message of %" PRIu64 " bytes, at most %" PRIu64 " are taken",
-                       n, limit);
+        return xi_fail(err, XI_ETOOBIG,
+                       "message of %" PRIu64 " bytes, at most %" PRIu64 " are taken", n, limit);
     *ret_compressed = frame[0];
     *ret_bytes = n;
     return XI_OK;
@@ -50,13 +50,23 @@ enum xi_rc xi_grpc_timeout(const char *value, uint64_t *ret_ns, struct xi_err *e
 
 const char *xi_grpc_status_name(int status)
 {
-    static const char *const names[] = {
-        "OK",           "CANCELLED",          "UNKNOWN",
-        "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND",
-        "ALREADY_EXISTS",   "PERMISSION_DENIED", "RESOURCE_EXHAUSTED",
-        "FAILED_PRECONDITION", "ABORTED",     "OUT_OF_RANGE",
-        "UNIMPLEMENTED",    "INTERNAL",       "UNAVAILABLE",
-        "DATA_LOSS",        "UNAUTHENTICATED"};
+    static const char *const names[] = {"OK",
+                                        "CANCELLED",
+                                        "UNKNOWN",
+                                        "INVALID_ARGUMENT",
+                                        "DEADLINE_EXCEEDED",
+                                        "NOT_FOUND",
+                                        "ALREADY_EXISTS",
+                                        "PERMISSION_DENIED",
+                                        "RESOURCE_EXHAUSTED",
+                                        "FAILED_PRECONDITION",
+                                        "ABORTED",
+                                        "OUT_OF_RANGE",
+                                        "UNIMPLEMENTED",
+                                        "INTERNAL",
+                                        "UNAVAILABLE",
+                                        "DATA_LOSS",
+                                        "UNAUTHENTICATED"};
 
     if (status < 0 || (size_t)status >= sizeof names / sizeof *names)
         return "UNKNOWN";

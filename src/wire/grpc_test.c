@@ -31,12 +31,13 @@ static void frames(void **state)
 
 static void timeouts(void **state)
 {
-    static const char *const bad[] = {"", "5", "S", "-1S", "1s", "1.5S", "123456789S", "1 S", "1Sx"};
+    static const char *const bad[] = {"",     "5",          "S",   "-1S", "1s",
+                                      "1.5S", "123456789S", "1 S", "1Sx"};
     static const struct {
         const char *value;
         uint64_t ns;
-    } good[] = {{"1H", 3600000000000}, {"2M", 120000000000}, {"3S", 3000000000},
-                {"4m", 4000000},       {"99999999u", 99999999000}, {"0n", 0},
+    } good[] = {{"1H", 3600000000000},    {"2M", 120000000000},       {"3S", 3000000000},
+                {"4m", 4000000},          {"99999999u", 99999999000}, {"0n", 0},
                 {"99999999H", UINT64_MAX}};
     uint64_t ns = 0;
 

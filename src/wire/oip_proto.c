@@ -67,8 +67,8 @@ static enum xi_rc read_parameter(const struct xi_pb_field *entry, struct paramet
     while (rc == XI_OK && (more = xi_pb_next(&in, &f)) > 0) {
         if (f.number != ENTRY_KEY && f.number != ENTRY_VALUE)
             continue;
-        rc = xi_pb_want(&f, XI_PB_BYTES, "parameters", f.number == ENTRY_KEY ? "key" : "value",
-                        err);
+        rc =
+            xi_pb_want(&f, XI_PB_BYTES, "parameters", f.number == ENTRY_KEY ? "key" : "value", err);
         if (rc == XI_OK && f.number == ENTRY_KEY)
             p->key = f;
         else if (rc == XI_OK)
@@ -175,12 +175,12 @@ static enum xi_rc read_output_parameter(const struct xi_pb_field *f, struct xi_o
     uint64_t classes = 0;
     enum xi_rc rc = read_parameter(f, &p, err);
 
-    if (rc != XI_OK || read_region(&p, &o->region, &rc, err) ||
-        !xi_pb_is(&p.key, "classification"))
+    if (rc != XI_OK || read_region(&p, &o->region, &rc, err) || !xi_pb_is(&p.key, "classification"))
         return rc;
     rc = get_uint(&p, "classification", &classes, err);
     if (rc == XI_OK && classes > XI_OIP_CLASSES_MAX)
-        rc = xi_fail(err, XI_EINVAL, "parameter \"classification\": at most %d", XI_OIP_CLASSES_MAX);
+        rc =
+            xi_fail(err, XI_EINVAL, "parameter \"classification\": at most %d", XI_OIP_CLASSES_MAX);
     o->classes = (uint32_t)classes;
     return rc;
 }

@@ -93,8 +93,8 @@ static enum xi_rc put(struct filling *out, const struct xi_pb_field *f, struct x
     } else if (f->type != XI_PB_VARINT) {
         memcpy(dst, &f->value, n); /* little-endian */
     } else if (put_varint(dtype, dst, f->value) != 0) {
-        return xi_fail(err, XI_ETENSOR, "input \"%.60s\": value %" PRIu64 " is no %s",
-                       out->x->name, out->values - 1, xi_dtype_name(dtype));
+        return xi_fail(err, XI_ETENSOR, "input \"%.60s\": value %" PRIu64 " is no %s", out->x->name,
+                       out->values - 1, xi_dtype_name(dtype));
     }
     return XI_OK;
 }

@@ -47,17 +47,18 @@ static int read_all(const char *bytes, size_t n)
 static void what_is_no_message_is_refused(void **state)
 {
     (void)state;
-    assert_int_equal(read_all("\x08", 1), -1);                                     /* no value */
-    assert_int_equal(read_all("\x08\x80", 2), -1);                                 /* half a one */
-    assert_int_equal(read_all("\x12\x05test", 6), -1);                             /* cut off */
+    assert_int_equal(read_all("\x08", 1), -1);         /* no value */
+    assert_int_equal(read_all("\x08\x80", 2), -1);     /* half a one */
+    assert_int_equal(read_all("\x12\x05test", 6), -1); /* cut off */
     assert_int_equal(read_all("\x12\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11), -1);
-    assert_int_equal(read_all("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11), -1); /* 65 bits */
+    assert_int_equal(read_all("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x02", 11),
+                     -1); /* 65 bits */
     assert_int_equal(read_all("\x08\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", 11), 0);
-    assert_int_equal(read_all("\x0d\x01\x02\x03", 4), -1);                         /* half a float */
-    assert_int_equal(read_all("\x02\x00", 2), -1);                                 /* field 0 */
-    assert_int_equal(read_all("\x0b\x0c", 2), -1);                                 /* a group */
-    assert_int_equal(read_all("\x0e\x00", 2), -1);                                 /* no such type */
-    assert_int_equal(read_all("\x88\x80\x80\x80\x80\x80\x01\x00", 8), -1);         /* field > 2^29 */
+    assert_int_equal(read_all("\x0d\x01\x02\x03", 4), -1);                 /* half a float */
+    assert_int_equal(read_all("\x02\x00", 2), -1);                         /* field 0 */
+    assert_int_equal(read_all("\x0b\x0c", 2), -1);                         /* a group */
+    assert_int_equal(read_all("\x0e\x00", 2), -1);                         /* no such type */
+    assert_int_equal(read_all("\x88\x80\x80\x80\x80\x80\x01\x00", 8), -1); /* field > 2^29 */
 }
 
 static void texts_are_checked(void **state)
