@@ -137,7 +137,7 @@ static void typed_contents_are_filled(void **state)
     check_values("s", "\0\0\0\0\5\0\0\0hello", 13);
     assert_int_equal(read_file("unpacked"), XI_OK);
     assert_int_equal(request->inputs[0].rank, 2);
-    check_values("x", "\xff\1", 2);
+    check_values("x", "\1\xff", 2);
 }
 
 static void nothing_is_a_tensor_too(void **state)
