@@ -240,7 +240,8 @@ static void too_many_are_refused(void **state)
             size_t tensor = xi_pb_begin(&s, field);
             (void)snprintf(name, sizeof name, "t%d", i);
             xi_pb_text_field(&s, 1, name);
-            xi_pb_text_field(&s, 2, "INT8");
+            if (field == 5)
+                xi_pb_text_field(&s, 2, "INT8");
             xi_pb_end(&s, tensor);
         }
         assert_int_equal(xi_oip_proto_read(s.data, s.len, &model, request, &err), XI_EINVAL);
