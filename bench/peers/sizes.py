@@ -2,7 +2,9 @@
 import importlib.metadata
 import os
 import re
+import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -10,6 +12,8 @@ import measure  # noqa: E402
 from servers import SITE  # noqa: E402
 
 MIB = 1 << 20
+CONTAINER = 15.5e9 / MIB  # not measured here
+CONTAINER_SAID = "github.com/triton-inference-server/server/issues/7474"
 
 
 def folder_bytes(*paths):
@@ -28,10 +32,10 @@ def plain(name):
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def installed(package):
-    """A package and all it needs, as pip would install it here: bytes of their files."""
+def installed(*packages):
+    """Packages and all they need, as pip would install them here: bytes of their files."""
     at = {plain(d.metadata["Name"]): d for d in importlib.metadata.distributions(path=[SITE])}
-    wanted, total, todo = set(), 0, [plain(package)]
+    wanted, total, todo = set(), 0, [plain(p) for p in packages]
     while todo:
         name = todo.pop()
         if name in wanted or name not in at:
@@ -42,29 +46,34 @@ def installed(package):
             head = re.match(r"[A-Za-z0-9._-]+", line).group(0)
             if "extra ==" not in line:
                 todo.append(plain(head))
-    return total, len(wanted)
+    return total
+
+
+def stripped(path):
+    """As packages carry programs: without what debuggers want."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = os.path.join(folder, "copy")
+        subprocess.run(["strip", "-o", copy, path], check=True)
+        return os.path.getsize(copy)
 
 
 def measure_ours():
     build = measure.harness.build_dir()
-    programs = [os.path.join(build, "bin", n) for n in ("xinferd", "xinfer-host")]
-    found = {"xinferd": folder_bytes(programs[0]), "xinfer-host": folder_bytes(programs[1])}
-    engines = os.path.join(build, "lib", "xinfer")
+    found = {n: stripped(os.path.join(build, "bin", n)) for n in ("xinferd", "xinfer-host")}
+    both, engines = sum(found.values()), os.path.join(build, "lib", "xinfer")
     for name in ("openvino", "onnxruntime"):
-        plugin = [os.path.join(engines, f) for f in os.listdir(engines) if name in f]
+        plugins = [os.path.join(engines, f) for f in os.listdir(engines) if name in f]
         library = os.path.join(measure.ROOT, "build", "deps", name, "lib")
-        if plugin and os.path.isdir(library):
-            found["xInfer with " + name] = folder_bytes(*programs, *plugin, library)
+        if plugins and os.path.isdir(library):
+            found["xInfer (both) with " + name] = both + sum(map(stripped, plugins)) + folder_bytes(library)
     return found
 
 
 def figures():
     found = measure_ours()
-    for name, packages in (("Triton (wheel, Python backend)", ["nvidia-pytriton"]), ("MLServer", ["mlserver"]),
-                           ("LitServe", ["litserve"]), ("Mosec", ["mosec"])):
-        found[name], _ = installed(packages[0])
-    runtime, _ = installed("onnxruntime")
-    found["…each with ONNX Runtime for Python, more"] = runtime
+    for name, packages in (("Triton (wheel)", "nvidia-pytriton"), ("MLServer", "mlserver"),
+                           ("LitServe", "litserve"), ("Mosec", "mosec")):
+        found[name + " with ONNX Runtime for Python"] = installed(packages, "onnxruntime")
     return found
 
 
@@ -72,3 +81,4 @@ def show(found):
     print("\non the disk, MiB")
     for name, size in found.items():
         print("  %-44s %8.1f" % (name, size / MIB))
+    print("  %-44s %8.0f  (%s)" % ("Triton's container, 24.06-py3", CONTAINER, CONTAINER_SAID))
