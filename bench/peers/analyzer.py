@@ -35,10 +35,3 @@ def analyze(at, more, seconds):
 
 def figures(http, grpc, seconds):
     return {door: analyze(grpc if "grpc" in more else http, more, seconds) for door, more in DOORS.items()}
-
-
-def show(found):
-    print("\nperf_analyzer, unchanged, identity at concurrency 8 (not judged)")
-    for door, f in found.items():
-        print("  %-22s %s" % (door, "FAILED: " + f["failed"] if "failed" in f else "%8.0f/s, mean latency %.0f µs" % (
-            f["rate"], f["latency_us"])))

@@ -12,7 +12,7 @@ import measure  # noqa: E402
 from servers import SITE  # noqa: E402
 
 MIB = 1 << 20
-CONTAINER = 15.5e9 / MIB  # not measured here
+CONTAINER = 15.5e9  # as others say; not measured here
 CONTAINER_SAID = "github.com/triton-inference-server/server/issues/7474"
 
 
@@ -62,7 +62,7 @@ def measure_ours():
     found = {n: stripped(os.path.join(build, "bin", n)) for n in ("xinferd", "xinfer-host")}
     both, engines = sum(found.values()), os.path.join(build, "lib", "xinfer")
     for name in ("openvino", "onnxruntime"):
-        plugins = [os.path.join(engines, f) for f in os.listdir(engines) if name in f]
+        plugins = [os.path.join(engines, f) for f in os.listdir(engines) if name in f and f.endswith(".so")]
         library = os.path.join(measure.ROOT, "build", "deps", name, "lib")
         if plugins and os.path.isdir(library):
             found["xInfer (both) with " + name] = both + sum(map(stripped, plugins)) + folder_bytes(library)
@@ -75,10 +75,3 @@ def figures():
                            ("LitServe", "litserve"), ("Mosec", "mosec")):
         found[name + " with ONNX Runtime for Python"] = installed(packages, "onnxruntime")
     return found
-
-
-def show(found):
-    print("\non the disk, MiB")
-    for name, size in found.items():
-        print("  %-44s %8.1f" % (name, size / MIB))
-    print("  %-44s %8.0f  (%s)" % ("Triton's container, 24.06-py3", CONTAINER, CONTAINER_SAID))
