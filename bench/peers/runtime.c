@@ -2,6 +2,7 @@
  */
 #include "runtime.h"
 
+#include <dlfcn.h>
 #include <onnxruntime_c_api.h>
 #include <stdlib.h>
 
@@ -31,7 +32,12 @@ static const char *open_library(void)
 {
     if (memory != NULL)
         return NULL;
-    ort = OrtGetApiBase()->GetApi(ORT_API_VERSION);
+    void *library = dlopen(BENCH_ONNXRUNTIME, RTLD_NOW | RTLD_LOCAL);
+    const OrtApiBase *(*base)(void) = NULL;
+    if (library == NULL)
+        return dlerror();
+    *(void **)&base = dlsym(library, "OrtGetApiBase");
+    ort = base == NULL ? NULL : base()->GetApi(ORT_API_VERSION);
     if (ort == NULL)
         return "the library is older than its header";
     TRY(ort->CreateEnv(ORT_LOGGING_LEVEL_ERROR, "bench", &environment));

@@ -5,7 +5,9 @@ import socket
 import socketserver
 import sys
 import threading
+from concurrent import futures
 
+import grpc
 import pytest
 
 from daemon import ROOT
@@ -133,6 +135,54 @@ def test_it_counts_what_the_daemon_counts(daemon, body, protocol, streams):
                       expect=[b"ydob".hex()]) as load:
         said = load.result()
     assert said["requests"] == 0 and said["errors"] > 0
+
+
+class Calls(grpc.GenericRpcHandler):
+    """A gRPC server of somebody else's: /t/Echo gives back the message, /t/Busy says UNAVAILABLE."""
+
+    def __init__(self):
+        self.seen = []
+
+    def service(self, call):
+        return grpc.unary_unary_rpc_method_handler(self.echo if call.method == "/t/Echo" else self.busy)
+
+    def echo(self, message, _):
+        self.seen.append(message)
+        return message
+
+    def busy(self, message, context):
+        context.abort(grpc.StatusCode.UNAVAILABLE, "later")
+
+
+@pytest.fixture
+def calls():
+    handler = Calls()
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    server.add_generic_rpc_handlers((handler,))
+    handler.to = "127.0.0.1:%d" % server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield handler
+    server.stop(None).wait()
+
+
+def call(calls, method, body, streams=1, expect=b"body"):
+    with measure.Load(calls.to, method, str(body), [], 2, seconds=0.3, warm=0, protocol="grpc",
+                      streams=streams, expect=[expect.hex()]) as load:
+        return load.result()
+
+
+@pytest.mark.parametrize("streams", [1, 8])
+def test_calls_are_counted_as_the_other_side_counts_them(calls, body, streams):
+    said = call(calls, "/t/Echo", body, streams)
+    assert said["errors"] == 0 and set(calls.seen) == {b"body"}
+    assert 0 < said["requests"] <= len(calls.seen) <= said["requests"] + 2 * streams
+    assert measure.answer(calls.to, "/t/Echo", str(body), protocol="grpc") == b"body"
+
+
+def test_calls_that_fail_are_errors(calls, body):
+    said = call(calls, "/t/Busy", body)
+    assert said["requests"] == 0 and said["status"] == {"514": said["errors"]}
+    assert call(calls, "/t/Echo", body, expect=b"ydob")["requests"] == 0
 
 
 def test_one_answer_can_be_kept(tmp_path, body):
