@@ -17,6 +17,7 @@ enum {
     SMALL_BODY = 65535, /* fits a window that is never spoken of */
     SETTINGS_MAX = 8,
     CONTINUATIONS_MAX = 8,
+    CONTINUATION_PIECES = CONTINUATIONS_MAX * XI_HTTP2_HEAD_BYTES,
     RESETS_BURST = 1000,
     RESETS_PER_S = 200,
     NOISE_MAX = 10000,
@@ -243,6 +244,18 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
 }
 
 /* ---- the head ---- */
+
+static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *ctx)
+{
+    struct xi_http2 *h = ctx;
+
+    (void)session;
+    if (head->type == NGHTTP2_HEADERS)
+        h->continued = 0;
+    else if (head->type == NGHTTP2_CONTINUATION && ++h->continued > CONTINUATIONS_MAX)
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
+    return 0;
+}
 
 static int on_begin_headers(nghttp2_session *session, const nghttp2_frame *frame, void *ctx)
 {
@@ -619,6 +632,7 @@ static nghttp2_session_callbacks *make_callbacks(void)
 
     if (nghttp2_session_callbacks_new(&cb) != 0)
         return NULL;
+    nghttp2_session_callbacks_set_on_begin_frame_callback(cb, on_begin_frame);
     nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
     nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
     nghttp2_session_callbacks_set_on_invalid_header_callback(cb, on_bad_header);
@@ -639,7 +653,8 @@ static nghttp2_option *make_options(void)
     nghttp2_option_set_no_auto_window_update(o, 1);
     nghttp2_option_set_no_closed_streams(o, 1);
     nghttp2_option_set_max_settings(o, SETTINGS_MAX);
-    nghttp2_option_set_max_continuations(o, CONTINUATIONS_MAX);
+    /* 1.52 counts each piece in which their heads come; we count them ourselves. */
+    nghttp2_option_set_max_continuations(o, CONTINUATION_PIECES);
     nghttp2_option_set_stream_reset_rate_limit(o, RESETS_BURST, RESETS_PER_S);
     return o;
 }

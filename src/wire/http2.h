@@ -65,6 +65,7 @@ struct xi_http2 {
     struct xi_http2_stream *streams, *heading; /* open ones; the one whose head is coming */
     uint32_t n_streams;
     uint64_t frames, ahead_bytes; /* that came; of all streams */
+    unsigned continued;           /* frames of the head that is coming */
     uint32_t noise, cut; /* frames that bring nothing, streams given up; forgiven with time */
     const char *flood;   /* the client is told to go; why */
 };
