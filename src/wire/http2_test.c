@@ -132,7 +132,9 @@ static int client_header(nghttp2_session *session, const nghttp2_frame *frame, c
                          size_t name_len, const uint8_t *value, size_t n, uint8_t flags, void *ctx)
 {
     (void)session, (void)flags, (void)ctx;
-    int status = name_len == 7 && memcmp(name, ":status", 7) == 0 ? atoi((const char *)value) : 0;
+    int status = name_len == 7 && memcmp(name, ":status", 7) == 0
+                     ? (int)strtol((const char *)value, NULL, 10)
+                     : 0;
     if (status == 100)
         got.interim++;
     else if (status != 0)
