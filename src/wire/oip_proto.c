@@ -432,7 +432,7 @@ enum xi_rc xi_oip_proto_read(const void *message, size_t bytes, struct xi_oip_mo
     return rc;
 }
 
-size_t xi_oip_proto_raw_at(const void *head, size_t bytes)
+size_t xi_oip_proto_raw_at(const void *head, size_t bytes, uint64_t *ret_bytes)
 {
     struct xi_pb pb = xi_pb_make(head, bytes);
     struct xi_pb_field f;
@@ -440,5 +440,6 @@ size_t xi_oip_proto_raw_at(const void *head, size_t bytes)
     while (xi_pb_next(&pb, &f) > 0 && f.number != REQ_RAW)
         ;
     /* Also of one that is cut off: data is where it begins. */
+    *ret_bytes = f.number == REQ_RAW ? f.bytes : 0;
     return f.number == REQ_RAW && f.data != NULL ? (size_t)(f.data - (const uint8_t *)head) : 0;
 }

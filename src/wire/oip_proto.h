@@ -26,9 +26,9 @@ enum xi_rc xi_oip_proto_read(const void *message, size_t bytes, struct xi_oip_mo
 /* Writes exactly t->bytes to dst. t comes from xi_oip_proto_read of the same message. */
 enum xi_rc xi_oip_proto_fill(const void *message, const struct xi_oip_tensor *t, void *dst,
                              struct xi_err *err) XI_MUST_CHECK;
-/* Of a message whose first bytes these are: where the first raw tensor begins. 0: not known yet,
- * or there is none. */
-size_t xi_oip_proto_raw_at(const void *head, size_t bytes);
+/* Of a message whose first bytes these are: where the first raw tensor begins, and how long it is.
+ * 0: not known yet, or there is none. */
+size_t xi_oip_proto_raw_at(const void *head, size_t bytes, uint64_t *ret_bytes);
 
 /* A ModelInferResponse: its fields in their order, then each output's bytes behind a mark. What
  * is written here and the tensors' own bytes, one after the other, are the message. */

@@ -27,7 +27,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct xi_oip_request *r = malloc(sizeof *r);
     struct xi_oip_model model;
     struct xi_err err = {0};
-    uint64_t first = 0;
+    uint64_t first = 0, raw = 0;
 
     if (r == NULL || size > 65536) {
         free(r);
@@ -44,12 +44,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             if (first == 0)
                 first = in->offset;
         }
-        XI_ASSERT(xi_oip_proto_raw_at(data, size) == first);
+        XI_ASSERT(xi_oip_proto_raw_at(data, size, &raw) == first);
     } else {
         XI_ASSERT(err.msg[0] != '\0');
     }
     for (size_t head = 0; head < size; head += head / 4 + 1)
-        XI_ASSERT(xi_oip_proto_raw_at(data, head) <= head);
+        XI_ASSERT(xi_oip_proto_raw_at(data, head, &raw) <= head);
     free(r);
     return 0;
 }

@@ -18,6 +18,8 @@
 #define XI_STASH_MAX    (64 * XI_KIB) /* of a client that sends ahead */
 
 struct telemetry;
+struct xi_grpc;
+struct xi_grpc_call;
 struct xi_h2;
 struct xi_h2_batch;
 
@@ -67,6 +69,9 @@ struct xi_http_server {
     struct xi_conn *turns, **turns_tail; /* those that yielded, in their order */
     struct xi_h2 *dirty; /* they have something to write, with the end of this turn */
     struct xi_h2_batch *batch;
+    struct xi_grpc *rpcs;            /* that last */
+    struct xi_grpc_call *kept_calls; /* for the next one */
+    uint32_t n_kept_calls;
     struct xi_exchange *free_list, *waiting;
     uint32_t n_free, n_turns, uploads;
     uint64_t last_client_ms;

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "daemon/api/carrier.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/grpc.h"
 #include "daemon/api/infer.h"
 
 enum { KEPT_MAX = 512, KEPT_TEXT = 64 * 1024, HEAD_CAP = 8 * 1024 };
@@ -43,6 +44,7 @@ void xi_exchange_destroy(struct xi_exchange *x)
     xi_str_fini(&x->extra);
     xi_str_fini(&x->body);
     xi_infer_free(x->infer);
+    xi_grpc_free(x->grpc);
     free(x);
 }
 
@@ -178,6 +180,8 @@ void xi_exchange_head(struct xi_exchange *x)
     char allow[64] = "";
     struct xi_err err = {0};
 
+    if (xi_grpc_spoken(x))
+        x->problem = xi_grpc_problem;
     if (admit(x, allow, &err) != XI_OK) {
         if (err.rc == XI_EMETHOD)
             xi_str_printf(&x->extra, "Allow: %s\r\n", allow);

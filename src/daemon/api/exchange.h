@@ -21,6 +21,7 @@
 
 struct xi_carrier;
 struct xi_conn;
+struct xi_grpc;
 struct xi_infer;
 struct xi_package_upload;
 
@@ -91,6 +92,7 @@ struct xi_exchange {
     void (*problem)(struct xi_exchange *x, const struct xi_err *err);
 
     struct xi_infer *infer; /* kept with the exchange, NULL until its first inference */
+    struct xi_grpc *grpc;   /* likewise, until its first RPC */
     struct xi_package_upload *upload;
     void *job; /* of the handler under way */
 

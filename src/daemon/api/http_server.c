@@ -9,6 +9,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/grpc.h"
 
 enum { SWEEP_MS = 250, RETRY_MS = 5, IDLE_MS = 75000, BACKLOG = 1024, SLOT_WAIT_MS = 1000 };
 enum { HEARTBEAT_MS = 15000, STREAM_QUEUE = 256 * 1024, STREAM_STALL_MS = 30000 };
@@ -72,6 +73,7 @@ static void on_sweep(uv_timer_t *t)
         next = c->next;
         xi_conn_sweep(c, now);
     }
+    xi_grpc_tick(server);
     if (server->conns != NULL) {
         server->last_client_ms = now;
     } else if (server->sweep_runs && !server->draining) { /* an idle daemon sleeps */
@@ -337,6 +339,7 @@ enum xi_rc xi_http_server_open(struct xi_service *service, const struct xi_http_
     f->slow_window_ms = or_default(f->slow_window_ms, XI_SLOW_WINDOW_MS);
     f->slow_bytes_per_s = or_default(f->slow_bytes_per_s, XI_SLOW_BYTES_PER_S);
     f->idle_ms = or_default(f->idle_ms, IDLE_MS);
+    f->message_max = f->message_max ? f->message_max : XI_GRPC_MESSAGE;
     f->heartbeat_ms = or_default(f->heartbeat_ms, HEARTBEAT_MS);
     f->stream_queue_bytes = or_default(f->stream_queue_bytes, STREAM_QUEUE);
     f->stream_stall_ms = or_default(f->stream_stall_ms, STREAM_STALL_MS);

@@ -29,6 +29,7 @@ struct xi_http_config {
     uint32_t n_allowed_hosts, n_allowed_origins;
     uint32_t connections_max;
     uint32_t slow_head_ms, slow_window_ms, slow_bytes_per_s, idle_ms, slot_wait_ms;
+    uint64_t message_max;                                       /* bytes of one gRPC message */
     uint32_t heartbeat_ms, stream_queue_bytes, stream_stall_ms; /* of server-sent events */
 };
 

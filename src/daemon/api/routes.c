@@ -66,14 +66,20 @@ static const struct xi_route routes[] = {
      xi_echo_run, "Answers the body it was sent, to measure the wire"},
 };
 
+enum { N_ROUTES = sizeof routes / sizeof *routes };
+
 size_t xi_routes_count(void)
 {
-    return sizeof routes / sizeof *routes;
+    size_t n = 0;
+
+    while (xi_grpc_route_at(n) != NULL)
+        n++;
+    return N_ROUTES + n;
 }
 
 const struct xi_route *xi_route_at(size_t i)
 {
-    return &routes[i];
+    return i < N_ROUTES ? &routes[i] : xi_grpc_route_at(i - N_ROUTES);
 }
 
 static const struct {
@@ -84,6 +90,7 @@ static const struct {
     {XI_TYPE_JPEG, "image/jpeg"},       {XI_TYPE_PNG, "image/png"},
     {XI_TYPE_WAV, "audio/wav"},         {XI_TYPE_WAV, "audio/x-wav"},
     {XI_TYPE_WAV, "audio/vnd.wave"},    {XI_TYPE_OCTETS, "application/octet-stream"},
+    {XI_TYPE_GRPC, "application/grpc"}, {XI_TYPE_GRPC, "application/grpc+proto"},
 };
 
 unsigned xi_type_bit(const char *media_type)
@@ -138,16 +145,17 @@ static void add_allow(char allow[64], const char *method)
 enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_route **ret,
                          char param[XI_NAME_MAX + 1], char ret_allow[64], struct xi_err *err)
 {
+    const struct xi_route *r;
     const char *at = NULL;
 
     ret_allow[0] = '\0';
     if (strcmp(method, "HEAD") == 0)
         method = "GET";
-    for (size_t i = 0; i < xi_routes_count(); i++) {
-        if (!path_matches(routes[i].path, path, &at))
+    for (size_t i = xi_grpc_path(path) ? N_ROUTES : 0; (r = xi_route_at(i)) != NULL; i++) {
+        if (!path_matches(r->path, path, &at))
             continue;
-        if (strcmp(routes[i].method, method) != 0) {
-            add_allow(ret_allow, routes[i].method);
+        if (strcmp(r->method, method) != 0) {
+            add_allow(ret_allow, r->method);
             continue;
         }
         param[0] = '\0';
@@ -158,7 +166,7 @@ enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_r
             if (rc != XI_OK)
                 return rc;
         }
-        *ret = &routes[i];
+        *ret = r;
         return XI_OK;
     }
     if (ret_allow[0] != '\0')
@@ -295,7 +303,7 @@ void xi_routes_openapi(struct xi_str *s)
 {
     xi_str_puts(s, "{\"openapi\":\"3.1.0\",\"info\":{\"title\":\"xInfer\",\"version\":\"1\"},"
                    "\"paths\":{");
-    for (size_t i = 0; i < xi_routes_count(); i++) {
+    for (size_t i = 0; i < N_ROUTES; i++) {
         int same = i > 0 && strcmp(routes[i].path, routes[i - 1].path) == 0;
         if (same)
             xi_str_puts(s, ",");

@@ -27,7 +27,8 @@ enum {
     XI_TYPE_PNG = 8,
     XI_TYPE_OCTETS = 16,
     XI_TYPE_ANY = 32, /* also none at all */
-    XI_TYPE_WAV = 64
+    XI_TYPE_WAV = 64,
+    XI_TYPE_GRPC = 128
 };
 
 struct xi_route {
@@ -59,6 +60,11 @@ enum xi_rc xi_query_uint(const char *query, const char *name, uint64_t min, uint
                          uint64_t *ret, struct xi_err *err) XI_MUST_CHECK;
 unsigned xi_type_bit(const char *media_type);
 void xi_routes_openapi(struct xi_str *s);
+
+/* grpc_methods.c: the rows of gRPC, which stand behind all others; NULL past the last. Does a path
+ * look like one of theirs? */
+const struct xi_route *xi_grpc_route_at(size_t i);
+int xi_grpc_path(const char *path);
 
 /* routes/load_routes.c */
 void xi_control_load(struct xi_exchange *x);

@@ -1,0 +1,36 @@
+/* All methods that gRPC clients can call. */
+#include <string.h>
+
+#include "daemon/api/grpc.h"
+#include "daemon/api/grpc_service.h"
+
+/* Limits are those of each message. */
+#define METHOD(service, name, role)                                                                \
+    .route = {"POST",       "/" service "/" name, role,         XI_TAKES_OWN, UINT64_MAX,          \
+              XI_TYPE_GRPC, xi_grpc_begin,        xi_grpc_full, xi_grpc_run,  "gRPC"}
+#define OIP(name, role) METHOD("inference.GRPCInferenceService", name, role)
+#define HEALTH(name)    METHOD("grpc.health.v1.Health", name, XI_ROLE_PUBLIC)
+#define REFLECTION(v)                                                                              \
+    METHOD("grpc.reflection." v ".ServerReflection", "ServerReflectionInfo", XI_ROLE_PUBLIC)
+
+static const struct xi_grpc_method methods[] = {
+    {OIP("ServerLive", XI_ROLE_PUBLIC), .take = xi_grpc_server_live},
+    {OIP("ServerReady", XI_ROLE_PUBLIC), .take = xi_grpc_server_ready},
+    {OIP("CudaSharedMemoryStatus", XI_ROLE_INFER), .take = xi_grpc_no_cuda},
+    {OIP("CudaSharedMemoryRegister", XI_ROLE_INFER), .take = xi_grpc_no_cuda},
+    {OIP("CudaSharedMemoryUnregister", XI_ROLE_INFER), .take = xi_grpc_no_cuda},
+    {HEALTH("Check"), .take = xi_grpc_health_check},
+    {HEALTH("Watch"), .take = xi_grpc_health_watch, .tick = xi_grpc_health_tick},
+    {REFLECTION("v1"), .take = xi_grpc_reflect, .flags = XI_GRPC_STREAMS},
+    {REFLECTION("v1alpha"), .take = xi_grpc_reflect, .flags = XI_GRPC_STREAMS},
+};
+
+const struct xi_route *xi_grpc_route_at(size_t i)
+{
+    return i < sizeof methods / sizeof *methods ? &methods[i].route : NULL;
+}
+
+int xi_grpc_path(const char *path)
+{
+    return strncmp(path, "/inference.", 11) == 0 || strncmp(path, "/grpc.", 6) == 0;
+}

@@ -1,0 +1,12 @@
+/* grpc_service.h: the methods of GRPCInferenceService but for inference. Loop thread; private to
+ * this room. Each is the `take` of a method (grpc.h). */
+#ifndef XI_DAEMON_API_GRPC_SERVICE_H
+#define XI_DAEMON_API_GRPC_SERVICE_H
+
+#include "daemon/api/grpc.h"
+
+void xi_grpc_server_live(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_server_ready(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_no_cuda(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+
+#endif

@@ -1,0 +1,195 @@
+"""gRPC but for inference: health, reflection, what is refused. Driven by the reference clients."""
+import hashlib
+import json
+import threading
+
+import grpc
+import pytest
+import tritonclient.grpc as triton
+from google.protobuf import descriptor_pb2
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase)
+from tritonclient.grpc import model_config_pb2, service_pb2
+
+OIP = "/inference.GRPCInferenceService/"
+
+
+@pytest.fixture
+def channel(daemon):
+    with grpc.insecure_channel("127.0.0.1:%d" % daemon.port) as channel:
+        yield channel
+
+
+def call(channel, path, message=b"", **kw):
+    """A call with bytes as they are; returns the answer's bytes."""
+    return channel.unary_unary(path)(message, timeout=20, **kw)
+
+
+def refusal(channel, path, message=b"", **kw):
+    with pytest.raises(grpc.RpcError) as e:
+        call(channel, path, message, **kw)
+    return e.value
+
+
+def test_a_server_is_live_and_ready_on_tcp_and_on_its_socket(daemon):
+    for address in ("127.0.0.1:%d" % daemon.port, "unix:" + daemon.sock):
+        client = triton.InferenceServerClient(address)
+        assert client.is_server_live()
+        assert client.is_server_ready()
+        client.close()
+
+
+def test_health(channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    for service in ("", "inference.GRPCInferenceService"):
+        answer = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=20)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as e:
+        stub.Check(health_pb2.HealthCheckRequest(service="nobody"), timeout=20)
+    assert e.value.code() == grpc.StatusCode.NOT_FOUND
+
+
+def test_health_is_watched(daemon, channel):
+    stub = health_pb2_grpc.HealthStub(channel)
+    of_nobody = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"))
+    assert next(of_nobody).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    of_server = stub.Watch(health_pb2.HealthCheckRequest())
+    assert next(of_server).status == health_pb2.HealthCheckResponse.SERVING
+    of_nobody.cancel()
+    ending = threading.Thread(target=daemon.stop)  # waits for nobody who only watches
+    ending.start()
+    with pytest.raises(grpc.RpcError) as e:
+        while True:
+            assert next(of_server).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert e.value.code() == grpc.StatusCode.UNAVAILABLE
+    ending.join(20)
+    assert not ending.is_alive()
+
+
+def test_reflection_finds_everything(channel):
+    database = ProtoReflectionDescriptorDatabase(channel)
+    assert sorted(database.get_services()) == [
+        "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection", "inference.GRPCInferenceService"]
+    pool = DescriptorPool(database)
+    service = pool.FindServiceByName("inference.GRPCInferenceService")
+    assert len(service.methods) == 20
+    for name in ("inference.ModelInferRequest.InferInputTensor",
+                 "inference.ModelInferRequest.InferInputTensor.ParametersEntry",
+                 "grpc.health.v1.HealthCheckResponse"):
+        assert pool.FindMessageTypeByName(name).full_name == name
+    kinds = pool.FindEnumTypeByName("inference.ModelInstanceGroup.Kind")
+    assert [v.name for v in kinds.values] == ["KIND_AUTO", "KIND_GPU", "KIND_CPU", "KIND_MODEL"]
+
+
+def test_reflection_answers_each_question(channel):
+    stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+    asked = [reflection_pb2.ServerReflectionRequest(host="h", file_by_filename="health.proto"),
+             reflection_pb2.ServerReflectionRequest(file_by_filename="nobody.proto"),
+             reflection_pb2.ServerReflectionRequest(all_extension_numbers_of_type="a.B"),
+             reflection_pb2.ServerReflectionRequest()]
+    answers = list(stub.ServerReflectionInfo(iter(asked), timeout=20))
+    assert [a.original_request for a in answers] == asked
+    assert answers[0].valid_host == "h"
+    assert [a.error_response.error_code for a in answers] == [0, 5, 5, 12]
+    # A method's name leads to its file; a name that only begins like one leads nowhere.
+    known = ["grpc.health.v1.Health.Check", "inference.GRPCInferenceService.ModelInfer",
+             "inference.ModelInferRequest", "inference.ModelInstanceGroup.Kind",
+             "inference.DataType"]
+    unknown = ["inference", "inference.", "inference.Model", "inference.DataTypeX", "x" * 255, "",
+               "inference.ModelInferRequest.Nobody", "nobody.ModelInferRequest", "." * 255]
+    asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=s)
+             for s in known + unknown]
+    for symbol, answer in zip(known + unknown, stub.ServerReflectionInfo(iter(asked), timeout=20)):
+        assert answer.WhichOneof("message_response") == (
+            "file_descriptor_response" if symbol in known else "error_response"), symbol
+
+
+def fields(message, pool_of):
+    """name → what a client must agree on, of all messages in it."""
+    found = {}
+    for m in message:
+        for f in m.field:
+            oneof = m.oneof_decl[f.oneof_index].name if f.HasField("oneof_index") else ""
+            found[pool_of + m.name + "." + f.name] = (
+                f.number, f.label, f.type, f.type_name, oneof)
+        for e in m.enum_type:
+            found[pool_of + m.name + "." + e.name] = [(v.name, v.number) for v in e.value]
+        found[pool_of + m.name] = m.options.map_entry
+        found.update(fields(m.nested_type, pool_of + m.name + "."))
+    return found
+
+
+def described(module):
+    proto = descriptor_pb2.FileDescriptorProto()
+    module.DESCRIPTOR.CopyToProto(proto)
+    return proto
+
+
+def test_our_proto_is_the_protocols(channel):
+    database = ProtoReflectionDescriptorDatabase(channel)
+    ours = database.FindFileByName("grpc_service.proto")
+    theirs = described(service_pb2)
+    assert fields(ours.message_type, "") == fields(theirs.message_type, "")
+    assert [(m.name, m.input_type, m.output_type, m.client_streaming, m.server_streaming)
+            for m in ours.service[0].method] == [
+           (m.name, m.input_type, m.output_type, m.client_streaming, m.server_streaming)
+            for m in theirs.service[0].method]
+    config = database.FindFileByName("model_config.proto")
+    theirs = fields(described(model_config_pb2).message_type, "")
+    for name, field in fields(config.message_type, "").items():  # those that we fill in
+        assert theirs[name] == field, name
+
+
+@pytest.mark.parametrize("message", [
+    b"\x0a", b"\x0a\x05ab", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\x7f", b"\x08\x01", b"\x0b\x0c",
+    b"\x0a\x02\xff\xfe", b"\x0a\x81\x02" + b"x" * 257, b"\x0a\x03a\0b", b"\x0b" * 100000,
+], ids=["tag", "cut", "huge", "type", "group", "utf-8", "long", "nul", "deep"])
+def test_a_broken_message_is_named(channel, message):
+    e = refusal(channel, "/grpc.health.v1.Health/Check", message)
+    assert e.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert ("xinfer-code", "XI-0101") in e.trailing_metadata()
+    assert call(channel, OIP + "ServerLive") == b"\x08\x01"
+
+
+def test_what_is_not_there_is_unimplemented(channel):
+    for path in (OIP + "ModelNothing", OIP, "/inference.Nobody/ServerLive", "/a/b"):
+        assert refusal(channel, path).code() == grpc.StatusCode.UNIMPLEMENTED
+    e = refusal(channel, OIP + "CudaSharedMemoryStatus")
+    assert e.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "system shared memory is" in e.details()
+
+
+def test_sizes_and_compression(channel):
+    e = refusal(channel, OIP + "ServerLive", b"\x12\x80\x80\x40" + bytes(1 << 20))
+    assert e.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    e = refusal(channel, OIP + "ServerLive", b"\x12\x04abcd" * 100, compression=grpc.Compression.Gzip)
+    assert e.code() == grpc.StatusCode.UNIMPLEMENTED
+    assert "only identity is taken" in e.details()
+
+
+def test_a_method_wants_its_role(new_daemon, tmp_path):
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text("%s acme infer\n" % hashlib.sha256(b"secret").hexdigest())
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"token_file": str(tokens)}))
+    guarded = new_daemon("--config", config).start(ready=False)
+    with grpc.insecure_channel("127.0.0.1:%d" % guarded.port) as channel:
+        for metadata, code in ((None, "UNAUTHENTICATED"),
+                               ([("authorization", "Bearer wrong")], "UNAUTHENTICATED"),
+                               ([("authorization", "Bearer secret")], "UNIMPLEMENTED")):
+            e = refusal(channel, OIP + "CudaSharedMemoryStatus", metadata=metadata)
+            assert e.code() == getattr(grpc.StatusCode, code)
+
+
+def test_grpc_is_not_for_everybody(daemon, channel):
+    e = refusal(channel, OIP + "ServerLive", metadata=[("origin", "http://evil.example")])
+    assert e.code() == grpc.StatusCode.PERMISSION_DENIED
+    # HTTP/1.1 cannot carry it, and says so in its own words.
+    answer = daemon.post(OIP + "ServerLive", b"\0\0\0\0\0", headers={"Content-Type": "application/grpc"})
+    assert answer.status == 415
+    assert "HTTP/2" in answer.json()["detail"]
