@@ -41,21 +41,30 @@ static enum xi_rc bind(struct xi_runner_lane *lane, uint32_t model, int directio
     return XI_OK;
 }
 
-enum xi_rc xi_runner_unbind(struct xi_runner_lane *lane, uint32_t model, struct xi_err *err)
+static enum xi_rc unbind_one(struct xi_runner_lane *lane, uint32_t model, uint32_t i,
+                             struct xi_err *err)
 {
-    const struct xi_runner_model *m = &lane->runner->models[model];
     struct xi_runner_instance *in = &lane->instances[model];
     int how;
 
-    for (uint32_t i = 0; in->bound != 0 && i < xi_runner_n_out(m); i++) {
-        if (!(in->bound >> i & 1))
-            continue;
-        enum xi_rc rc = bind(lane, model, XI_OUTPUT, m->out_map[i], NULL, &how, err);
-        if (rc != XI_OK)
-            return rc;
+    if (!(in->bound >> i & 1))
+        return XI_OK;
+    enum xi_rc rc =
+        bind(lane, model, XI_OUTPUT, lane->runner->models[model].out_map[i], NULL, &how, err);
+    if (rc == XI_OK)
         in->bound &= ~(1ull << i);
-    }
-    return XI_OK;
+    return rc;
+}
+
+enum xi_rc xi_runner_unbind(struct xi_runner_lane *lane, uint32_t model, struct xi_err *err)
+{
+    const struct xi_runner_model *m = &lane->runner->models[model];
+    enum xi_rc rc = XI_OK;
+
+    for (uint32_t i = 0; rc == XI_OK && lane->instances[model].bound != 0 && i < xi_runner_n_out(m);
+         i++)
+        rc = unbind_one(lane, model, i, err);
+    return rc;
 }
 
 enum xi_rc xi_runner_infer(struct xi_runner_lane *lane, uint32_t model,
@@ -201,6 +210,17 @@ enum xi_rc xi_runner_take_place(const struct xi_runner_model *m, const struct xi
     return XI_OK;
 }
 
+/* An engine may want its memory aligned, and a client may not: that output is copied. */
+static int is_crooked(const struct xi_runner_model *m, const struct xi_run_request *q, uint32_t i)
+{
+    uint64_t align;
+
+    if (q->places == NULL || i >= m->signature.n_outputs || q->places[i].data == NULL)
+        return 0;
+    align = xi_dtype_bytes(m->signature.outputs[i].dtype);
+    return align == 0 || (uintptr_t)q->places[i].data % align != 0;
+}
+
 /* Room for an output of fixed size, bound so that the engine writes it there. An engine that
  * refuses has it copied later. */
 static enum xi_rc bind_output(struct xi_runner_lane *lane, const struct xi_run_request *q,
@@ -265,7 +285,9 @@ static enum xi_rc run_tensors(struct xi_runner_lane *lane, const struct xi_run_r
         ret->outputs[i].index = i < visible ? i : i - visible;
         ret->outputs[i].place = (struct xi_run_place){0};
         ret->n_outputs = i + 1;
-        if (m->out_static[i])
+        if (m->out_static[i] && is_crooked(m, q, i))
+            rc = unbind_one(lane, 0, i, err);
+        else if (m->out_static[i])
             rc = bind_output(lane, q, i, sink, &ret->outputs[i], err);
     }
     uint64_t started = xi_now_ns();

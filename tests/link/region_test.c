@@ -17,6 +17,7 @@
 
 #define N     4096 /* floats: four pages */
 #define BYTES (N * sizeof(float))
+#define ROOM  (2 * BYTES + 64)
 #define HEAD  "xref 1\ninput x FP32 [1,4096]\noutput y FP32 [1,4096]\n"
 
 static const char plus_one[] = HEAD "y = add x 1\n";
@@ -70,25 +71,26 @@ static void open_client(struct client *c, const char *model)
     (void)snprintf(c->key, sizeof c->key, "/xi-test-%d", (int)getpid());
     c->fd = shm_open(c->key, O_RDWR | O_CREAT | O_EXCL, 0600);
     assert_true(c->fd >= 0);
-    assert_int_equal(ftruncate(c->fd, (off_t)(FROM + 2 * BYTES)), 0);
-    uint8_t *base = mmap(NULL, FROM + 2 * BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
+    assert_int_equal(ftruncate(c->fd, (off_t)(FROM + ROOM)), 0);
+    uint8_t *base = mmap(NULL, FROM + ROOM, PROT_READ | PROT_WRITE, MAP_SHARED, c->fd, 0);
     assert_true(base != MAP_FAILED);
     c->x = (float *)(void *)(base + FROM);
     c->y = c->x + N;
-    if (xi_regions_register(c->regions, "a", "io", c->key, FROM, 2 * BYTES, &err) != XI_OK)
+    if (xi_regions_register(c->regions, "a", "io", c->key, FROM, ROOM, &err) != XI_OK)
         fail_msg("register: %s", err.msg);
 }
 
 static void close_client(struct client *c)
 {
-    assert_int_equal(munmap((uint8_t *)c->x - FROM, FROM + 2 * BYTES), 0);
+    assert_int_equal(munmap((uint8_t *)c->x - FROM, FROM + ROOM), 0);
     assert_int_equal(close(c->fd), 0);
     assert_int_equal(shm_unlink(c->key), 0);
     xi_regions_free(c->regions);
     linked_close(&c->l);
 }
 
-static void ask_by(struct client *c, const char *name, uint64_t room)
+/* The output is wanted `to` in the region. */
+static void ask_at(struct client *c, const char *name, uint64_t to, uint64_t room)
 {
     struct xi_segment *in = NULL, *out = NULL, *segments[2];
     uint64_t in_at = 0, out_at = 0;
@@ -96,7 +98,7 @@ static void ask_by(struct client *c, const char *name, uint64_t room)
     static uint64_t id;
 
     if (xi_region_take(c->regions, "a", name, 0, BYTES, 0, &in, &in_at, &err) != XI_OK ||
-        xi_region_take(c->regions, "a", name, BYTES, room, 1, &out, &out_at, &err) != XI_OK)
+        xi_region_take(c->regions, "a", name, to, room, 1, &out, &out_at, &err) != XI_OK)
         fail_msg("take: %s", err.msg);
     c->loan = xi_regions_loan(c->regions);
     xi_loan_input(c->loan, 0, in);
@@ -115,6 +117,11 @@ static void ask_by(struct client *c, const char *name, uint64_t room)
         .segments = segments};
     if (xi_host_submit(c->l.host, 0, XI_WORK_ALL, XI_CORE_ANY, &item, 1, &err) != XI_OK)
         fail_msg("submit: %s", err.msg);
+}
+
+static void ask_by(struct client *c, const char *name, uint64_t room)
+{
+    ask_at(c, name, BYTES, room);
 }
 
 static void ask(struct client *c, uint64_t room)
@@ -176,6 +183,29 @@ static void answer_that_has_no_room_is_refused_and_nothing_is_written(void **sta
     close_client(&c);
 }
 
+static void answer_is_put_at_any_address(void **state)
+{
+    struct client c;
+
+    (void)state;
+    open_client(&c, plus_one);
+    for (int odd = 1; odd >= 0; odd--) { /* the engine's memory is bound anew between the two */
+        float *y = c.y;
+        fill(&c, 9);
+        ask_at(&c, "io", BYTES + 8 + (uint64_t)odd, BYTES);
+        answer(&c, XI_OK);
+        assert_true(c.in_place);
+        assert_int_equal(c.copied, odd ? BYTES : 0);
+        uint8_t *at = (uint8_t *)y + 8 + odd;
+        for (int i = 0; i < N; i++, at += sizeof(float)) {
+            float v;
+            memcpy(&v, at, sizeof v);
+            assert_true(v == 10 + (float)i);
+        }
+    }
+    close_client(&c);
+}
+
 /* The client cuts its memory after the request was sent: the host finds out while it reads. */
 static void memory_that_goes_away_ends_one_request_alone(void **state)
 {
@@ -195,7 +225,7 @@ static void memory_that_goes_away_ends_one_request_alone(void **state)
     struct xi_err err;
     assert_int_equal(xi_region_take(c.regions, "a", "io", 0, BYTES, 0, &segment, &at, &err),
                      XI_EREGION);
-    assert_int_equal(ftruncate(c.fd, (off_t)(FROM + 2 * BYTES)), 0);
+    assert_int_equal(ftruncate(c.fd, (off_t)(FROM + ROOM)), 0);
     for (int i = 0; i < 3; i++) {
         fill(&c, 5);
         ask(&c, BYTES);
@@ -219,8 +249,7 @@ static void region_that_is_unregistered_stays_for_what_runs(void **state)
     xi_regions_unregister(c.regions, "a", "io");
     answer(&c, XI_OK);
     check(&c, 2);
-    assert_int_equal(xi_regions_register(c.regions, "a", "io", c.key, FROM, 2 * BYTES, &err),
-                     XI_OK);
+    assert_int_equal(xi_regions_register(c.regions, "a", "io", c.key, FROM, ROOM, &err), XI_OK);
     fill(&c, 3);
     ask(&c, BYTES);
     answer(&c, XI_OK);
@@ -234,7 +263,7 @@ static void use(struct client *c, int number)
     char name[16];
 
     (void)snprintf(name, sizeof name, "r%d", number);
-    if (xi_regions_register(c->regions, "a", name, c->key, FROM, 2 * BYTES, &err) != XI_OK)
+    if (xi_regions_register(c->regions, "a", name, c->key, FROM, ROOM, &err) != XI_OK)
         fail_msg("register: %s", err.msg);
     fill(c, (float)number);
     ask_by(c, name, BYTES);
@@ -270,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(request_is_read_and_answered_in_place),
         cmocka_unit_test(answer_that_has_no_room_is_refused_and_nothing_is_written),
+        cmocka_unit_test(answer_is_put_at_any_address),
         cmocka_unit_test(memory_that_goes_away_ends_one_request_alone),
         cmocka_unit_test(region_that_is_unregistered_stays_for_what_runs),
         cmocka_unit_test(hundreds_of_regions_whose_numbers_collide_are_all_used),
