@@ -1,12 +1,12 @@
 /* inproc.c: the same engine, flow and threads as xinfer-host, in one process without a daemon: the
  * baseline that served requests are held against.
  *
- *   inproc --links DIR --engine NAME [--input FILE | --shape 1,300,300,3] [--seconds 5] [--lanes N]
- *          [--threads N]
+ *   inproc --links DIR --engine NAME [--input FILE | --shape 1,300,300,3 [--dtype FP32]]
+ *          [--seconds 5] [--lanes N] [--threads N]
  *
  * --lanes and --threads (of each lane) 0: as many as there are cores. Each lane runs the same input
- * again and again. Prints one JSON line: inferences, seconds, rate, cpu_us_per_inference (user and
- * system time of the whole process while they ran). */
+ * again and again. Prints one JSON line: inferences, seconds, rate, p50_us of the first lane's,
+ * cpu_us_per_inference (user and system time of the whole process while they ran). */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <stdatomic.h>
@@ -20,10 +20,10 @@
 #include "flow/flow.h"
 #include "host/runner.h"
 
-enum { OUTPUT_BYTES = 64 << 20, LANES_MAX = 64 };
+enum { OUTPUT_BYTES = 64 << 20, LANES_MAX = 64, TIMES_MAX = 1 << 20 };
 
 struct options {
-    const char *links, *engine, *plugin_dir, *engine_libs, *input, *shape;
+    const char *links, *engine, *plugin_dir, *engine_libs, *input, *shape, *dtype;
     double seconds;
     long lanes, threads;
 };
@@ -34,6 +34,7 @@ struct lane {
     const struct xi_run_request *request;
     uint64_t end_ns, inferences, used;
     uint8_t *outputs;
+    uint32_t *times_ns; /* TIMES_MAX; the first lane's alone */
 };
 
 static void die(const char *what, const struct xi_err *err)
@@ -64,6 +65,7 @@ static void parse_args(struct options *o, int argc, char **argv)
     o->engine_libs = option(argc, argv, "--engine-libs", XI_ENGINE_LIBS);
     o->input = option(argc, argv, "--input", NULL);
     o->shape = option(argc, argv, "--shape", NULL);
+    o->dtype = option(argc, argv, "--dtype", "FP32");
     o->seconds = strtod(option(argc, argv, "--seconds", "5"), NULL);
     o->lanes = strtol(option(argc, argv, "--lanes", "0"), NULL, 10);
     o->threads = strtol(option(argc, argv, "--threads", "1"), NULL, 10);
@@ -92,6 +94,7 @@ static void make_input(const struct options *o, struct xi_run_input *ret)
     struct xi_err err;
     int rank = 0;
     int64_t dims[XI_MAX_RANK];
+    enum xi_dtype dtype = xi_dtype_parse(o->dtype);
     uint64_t bytes = 0;
 
     if (o->input != NULL) {
@@ -101,10 +104,13 @@ static void make_input(const struct options *o, struct xi_run_input *ret)
         return;
     }
     if (o->shape == NULL || xi_shape_parse(o->shape, 0, dims, &rank, &err) != XI_OK ||
-        xi_shape_bytes(XI_DT_FP32, dims, rank, &bytes, &err) != XI_OK)
+        xi_shape_bytes(dtype, dims, rank, &bytes, &err) != XI_OK)
         die("--input FILE or --shape N,N,…", NULL);
     ret->kind = XI_PART_TENSOR;
-    ret->tensor = xi_tensor_make(XI_DT_FP32, dims, rank, calloc(1, bytes), bytes);
+    ret->tensor = xi_tensor_make(dtype, dims, rank, malloc(bytes), bytes);
+    if (ret->tensor.data == NULL)
+        die("input", NULL);
+    memset(ret->tensor.data, 0, bytes); /* pages of its own, not the one of zeros */
 }
 
 static enum xi_rc take(void *ctx, uint64_t bytes, struct xi_run_place *ret, struct xi_err *err)
@@ -132,10 +138,12 @@ static void *run_lane(void *arg)
     struct xi_run_result *result = malloc(sizeof *result);
     struct xi_err err;
 
-    while (result != NULL && xi_now_ns() < l->end_ns) {
+    for (uint64_t began; result != NULL && (began = xi_now_ns()) < l->end_ns;) {
         l->used = 0;
         if (xi_runner_run(l->lane, l->request, &sink, result, &err) != XI_OK)
             die("run", &err);
+        if (l->times_ns != NULL && l->inferences < TIMES_MAX)
+            l->times_ns[l->inferences] = (uint32_t)(xi_now_ns() - began);
         l->inferences++;
     }
     free(result);
@@ -151,6 +159,21 @@ static uint64_t cpu_us(void)
            (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
 }
 
+static int by_time(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static double median_us(const struct lane *l)
+{
+    uint64_t n = l->inferences < TIMES_MAX ? l->inferences : TIMES_MAX;
+
+    qsort(l->times_ns, n, sizeof *l->times_ns, by_time);
+    return n > 0 ? l->times_ns[n / 2] / 1000.0 : 0;
+}
+
 static void measure(const struct options *o, struct xi_runner *runner,
                     const struct xi_run_request *request)
 {
@@ -162,7 +185,8 @@ static void measure(const struct options *o, struct xi_runner *runner,
         lanes[i] = (struct lane){.lane = xi_runner_lane(runner, (uint32_t)i),
                                  .request = request,
                                  .end_ns = start + (uint64_t)(o->seconds * 1e9),
-                                 .outputs = malloc(OUTPUT_BYTES)};
+                                 .outputs = malloc(OUTPUT_BYTES),
+                                 .times_ns = i == 0 ? calloc(TIMES_MAX, sizeof(uint32_t)) : NULL};
         if (lanes[i].outputs == NULL || pthread_create(&threads[i], NULL, run_lane, &lanes[i]) != 0)
             die("threads", NULL);
     }
@@ -172,10 +196,11 @@ static void measure(const struct options *o, struct xi_runner *runner,
         free(lanes[i].outputs);
     }
     double seconds = (double)(xi_now_ns() - start) / 1e9;
-    (void)printf(
-        "{\"inferences\":%llu,\"seconds\":%.3f,\"rate\":%.2f,\"cpu_us_per_inference\":%.2f}\n",
-        (unsigned long long)inferences, seconds, (double)inferences / seconds,
-        (double)(cpu_us() - cpu) / (double)inferences);
+    (void)printf("{\"inferences\":%llu,\"seconds\":%.3f,\"rate\":%.2f,\"p50_us\":%.1f,"
+                 "\"cpu_us_per_inference\":%.2f}\n",
+                 (unsigned long long)inferences, seconds, (double)inferences / seconds,
+                 median_us(&lanes[0]), (double)(cpu_us() - cpu) / (double)inferences);
+    free(lanes[0].times_ns);
 }
 
 int main(int argc, char **argv)

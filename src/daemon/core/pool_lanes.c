@@ -108,6 +108,15 @@ static uint32_t wanted(const struct xi_request *req)
     return req->want | (req->n_state > 0 ? XI_INPUT_GOES_ON : 0u);
 }
 
+/* Outputs beyond what one record may name come back as they would without a place. */
+static uint32_t places_of(const struct xi_request *req, uint32_t n_parts)
+{
+    if (req->prepared || req->loan == NULL)
+        return 0;
+    return req->loan->n_places < XI_TENSORS_MAX - n_parts ? req->loan->n_places
+                                                          : XI_TENSORS_MAX - n_parts;
+}
+
 static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op op, int core,
                             struct xi_request *const *items, uint32_t n)
 {
@@ -119,7 +128,7 @@ static enum xi_rc send_work(struct xi_queue *q, uint32_t lane, enum xi_work_op o
     for (i = 0; i < n; i++) {
         const struct xi_request *req = items[i];
         uint32_t n_parts = req->prepared ? 0 : req->n_parts;
-        uint32_t n_places = req->prepared || req->loan == NULL ? 0 : req->loan->n_places;
+        uint32_t n_places = places_of(req, n_parts);
 
         work[i] = (struct xi_work_item){.request = {.id = req->id,
                                                     .deadline_ns = req->deadline_ns,
