@@ -131,6 +131,44 @@ static enum xi_rc check_type(const struct xi_exchange *x, struct xi_err *err)
                    x->route->path);
 }
 
+static int is_loopback(const struct sockaddr_storage *a)
+{
+    const struct sockaddr_in *v4 = (const void *)a;
+    const struct sockaddr_in6 *v6 = (const void *)a;
+    static const uint8_t mapped[13] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 127};
+
+    if (a->ss_family == AF_INET)
+        return (ntohl(v4->sin_addr.s_addr) >> 24) == 127;
+    return a->ss_family == AF_INET6 && (IN6_IS_ADDR_LOOPBACK(&v6->sin6_addr) ||
+                                        memcmp(&v6->sin6_addr, mapped, sizeof mapped) == 0);
+}
+
+static int is_same(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+    if (a->ss_family != b->ss_family)
+        return 0;
+    if (a->ss_family == AF_INET)
+        return memcmp(&((const struct sockaddr_in *)(const void *)a)->sin_addr,
+                      &((const struct sockaddr_in *)(const void *)b)->sin_addr,
+                      sizeof(struct in_addr)) == 0;
+    return memcmp(&((const struct sockaddr_in6 *)(const void *)a)->sin6_addr,
+                  &((const struct sockaddr_in6 *)(const void *)b)->sin6_addr,
+                  sizeof(struct in6_addr)) == 0;
+}
+
+int xi_exchange_is_near(const struct xi_exchange *x)
+{
+    struct sockaddr_storage peer = {0}, own = {0};
+    int n = sizeof peer, m = sizeof own;
+
+    if (x->conn == NULL || x->conn->over_socket)
+        return x->conn != NULL;
+    if (uv_tcp_getpeername(&x->conn->h.tcp, (struct sockaddr *)&peer, &n) != 0 ||
+        uv_tcp_getsockname(&x->conn->h.tcp, (struct sockaddr *)&own, &m) != 0)
+        return 0;
+    return is_loopback(&peer) || is_same(&peer, &own);
+}
+
 /* Everything that is known of a request before its body. */
 static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *err)
 {

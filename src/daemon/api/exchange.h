@@ -110,6 +110,8 @@ struct xi_exchange *xi_exchange_take(struct xi_http_server *server,
                                      const struct xi_carrier *carrier, struct xi_conn *conn);
 /* Has the client gone? Work that is not begun yet need not be. */
 int xi_exchange_gone(const struct xi_exchange *x);
+/* Is the client on this machine, as far as its connection shows? */
+int xi_exchange_is_near(const struct xi_exchange *x);
 /* The handler has set stream.paused to 0: the body goes on. */
 void xi_exchange_resume(struct xi_exchange *x);
 /* The carrier lets go of it. */

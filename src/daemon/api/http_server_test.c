@@ -500,8 +500,8 @@ static int ask_route(const struct xi_route *r, const char *lines)
     char path[128], text[512];
     const char *brace = strchr(r->path, '{');
 
-    (void)snprintf(path, sizeof path, "%.*s%s", brace ? (int)(brace - r->path) : 100, r->path,
-                   brace ? "cat" : "");
+    (void)snprintf(path, sizeof path, "%.*s%s%s", brace ? (int)(brace - r->path) : 100, r->path,
+                   brace ? "cat" : "", brace ? strchr(brace, '}') + 1 : "");
     (void)snprintf(text, sizeof text,
                    "%s %s HTTP/1.1\r\n" HOST "Content-Type: text/plain\r\n%sContent-Length: 0\r\n"
                    "\r\n",

@@ -62,6 +62,28 @@ static const struct xi_route routes[] = {
      "Counters for Prometheus"},
     {"GET", "/v1/openapi.json", XI_ROLE_PUBLIC, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
      xi_system_openapi, "This description"},
+    {"GET", "/v2/systemsharedmemory/status", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_region_status, "List the shared memory regions that are registered"},
+    {"GET", "/v2/systemsharedmemory/region/{region}/status", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0,
+     NULL, NULL, xi_region_status, "One region"},
+    {"POST", "/v2/systemsharedmemory/region/{region}/register", XI_ROLE_INFER, XI_TAKES_TEXT,
+     CONTROL_MAX, XI_TYPE_JSON | XI_TYPE_ANY, NULL, NULL, xi_region_register,
+     "Register shared memory, by key, for inputs and outputs"},
+    {"POST", "/v2/systemsharedmemory/region/{region}/unregister", XI_ROLE_INFER, XI_TAKES_NOTHING,
+     0, 0, NULL, NULL, xi_region_unregister, "Unregister a region"},
+    {"POST", "/v2/systemsharedmemory/unregister", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_region_unregister, "Unregister all regions"},
+    {"GET", "/v2/cudasharedmemory/status", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_cuda_region_status, "CUDA's shared memory: none is registered"},
+    {"GET", "/v2/cudasharedmemory/region/{region}/status", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0,
+     NULL, NULL, xi_cuda_region_status, "CUDA's shared memory: none is registered"},
+    {"POST", "/v2/cudasharedmemory/region/{region}/register", XI_ROLE_INFER, XI_TAKES_TEXT,
+     CONTROL_MAX, XI_TYPE_JSON | XI_TYPE_ANY, NULL, NULL, xi_cuda_region_register,
+     "CUDA's shared memory: not offered"},
+    {"POST", "/v2/cudasharedmemory/region/{region}/unregister", XI_ROLE_INFER, XI_TAKES_NOTHING, 0,
+     0, NULL, NULL, xi_cuda_region_unregister, "CUDA's shared memory: none is registered"},
+    {"POST", "/v2/cudasharedmemory/unregister", XI_ROLE_INFER, XI_TAKES_NOTHING, 0, 0, NULL, NULL,
+     xi_cuda_region_unregister, "CUDA's shared memory: none is registered"},
     {"POST", "/v1/echo", XI_ROLE_INFER, XI_TAKES_SLOT, XI_BODY_MAX, XI_TYPE_ANY, NULL, NULL,
      xi_echo_run, "Answers the body it was sent, to measure the wire"},
 };
@@ -103,7 +125,8 @@ unsigned xi_type_bit(const char *media_type)
 
 /* Byte by byte: no spelling of a path reaches a route but its own. *ret_param is where the {…}
  * segment begins in path, or NULL. */
-static int path_matches(const char *pattern, const char *path, const char **ret_param)
+static int path_matches(const char *pattern, const char *path, const char **ret_param,
+                        size_t *ret_bytes)
 {
     const char *brace = strchr(pattern, '{');
     size_t n = brace ? (size_t)(brace - pattern) : strlen(pattern) + 1;
@@ -114,7 +137,14 @@ static int path_matches(const char *pattern, const char *path, const char **ret_
     if (brace == NULL)
         return 1;
     *ret_param = path + n;
-    return path[n] != '\0' && strchr(path + n, '/') == NULL;
+    *ret_bytes = strcspn(path + n, "/");
+    return *ret_bytes > 0 && strcmp(path + n + *ret_bytes, strchr(brace, '}') + 1) == 0;
+}
+
+/* A region's name is its client's to choose (ipc/regions.h). */
+static int is_checked(const struct xi_route *route)
+{
+    return strstr(route->path, "{region}") == NULL;
 }
 
 /* A name, an id, a digest ("sha256:" may stand before it), or name:version. */
@@ -147,12 +177,13 @@ enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_r
 {
     const struct xi_route *r;
     const char *at = NULL;
+    size_t n = 0;
 
     ret_allow[0] = '\0';
     if (strcmp(method, "HEAD") == 0)
         method = "GET";
     for (size_t i = xi_grpc_path(path) ? N_ROUTES : 0; (r = xi_route_at(i)) != NULL; i++) {
-        if (!path_matches(r->path, path, &at))
+        if (!path_matches(r->path, path, &at, &n))
             continue;
         if (strcmp(r->method, method) != 0) {
             add_allow(ret_allow, r->method);
@@ -160,8 +191,8 @@ enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_r
         }
         param[0] = '\0';
         if (at != NULL) {
-            enum xi_rc rc = xi_http_percent_decode(at, strlen(at), param, XI_NAME_MAX + 1, err);
-            if (rc == XI_OK)
+            enum xi_rc rc = xi_http_percent_decode(at, n, param, XI_NAME_MAX + 1, err);
+            if (rc == XI_OK && is_checked(r))
                 rc = check_param(param, err);
             if (rc != XI_OK)
                 return rc;
@@ -289,7 +320,7 @@ static void describe(struct xi_str *s, const struct xi_route *r)
         xi_str_printf(s,
                       ",\"parameters\":[{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,"
                       "\"schema\":{\"type\":\"string\"}}]",
-                      (int)strlen(brace) - 2, brace + 1);
+                      (int)strcspn(brace, "}") - 1, brace + 1);
     describe_query(s, r);
     if (r->body != XI_TAKES_NOTHING)
         describe_body(s, r);

@@ -102,6 +102,14 @@ void xi_events_list(struct xi_exchange *x);
 void xi_events_stream(struct xi_exchange *x);
 /* routes/why_routes.c */
 void xi_system_why(struct xi_exchange *x);
+/* routes/region_routes.c */
+enum xi_rc xi_region_allowed(const struct xi_exchange *x, struct xi_err *err) XI_MUST_CHECK;
+void xi_region_status(struct xi_exchange *x);
+void xi_region_register(struct xi_exchange *x);
+void xi_region_unregister(struct xi_exchange *x);
+void xi_cuda_region_status(struct xi_exchange *x);
+void xi_cuda_region_register(struct xi_exchange *x);
+void xi_cuda_region_unregister(struct xi_exchange *x);
 /* routes/infer_routes.c */
 void xi_infer_begin(struct xi_exchange *x);
 void xi_infer_run(struct xi_exchange *x);

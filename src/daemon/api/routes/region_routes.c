@@ -63,6 +63,16 @@ static enum xi_rc read_register(const json_t *obj, const char **ret_key, int64_t
     return rc;
 }
 
+/* A key is a name on this machine: who only reaches it over the network does not choose among
+ * what lies in its memory. */
+enum xi_rc xi_region_allowed(const struct xi_exchange *x, struct xi_err *err)
+{
+    if (x->who.role >= XI_ROLE_CONTROL || xi_exchange_is_near(x))
+        return XI_OK;
+    (void)xi_fail(err, XI_EFORBIDDEN, "shared memory is registered from this machine only");
+    return xi_hint(err, "or with a token whose role is control");
+}
+
 void xi_region_register(struct xi_exchange *x)
 {
     const char *key = NULL;
@@ -72,7 +82,9 @@ void xi_region_register(struct xi_exchange *x)
 
     if (obj == NULL)
         return;
-    enum xi_rc rc = read_register(obj, &key, &offset, &bytes, &err);
+    enum xi_rc rc = xi_region_allowed(x, &err);
+    if (rc == XI_OK)
+        rc = read_register(obj, &key, &offset, &bytes, &err);
     if (rc == XI_OK)
         rc = xi_regions_register(x->server->service->regions, x->who.tenant, x->param, key,
                                  (uint64_t)offset, (uint64_t)bytes, &err);
