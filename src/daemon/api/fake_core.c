@@ -98,17 +98,55 @@ void xi_segment_put(struct xi_segment *segment)
         segment->refs--;
 }
 
-/* Nor do its hosts map what clients own. */
-enum xi_rc xi_segment_client(struct xi_shm *shm, int fd, int writable, uint64_t from,
-                             uint64_t bytes, struct xi_segment **ret, struct xi_err *err)
+/* ---- no client of it has shared memory ---- */
+
+enum xi_rc xi_regions_register(struct xi_regions *r, const char *tenant, const char *name,
+                               const char *key, uint64_t offset, uint64_t bytes, struct xi_err *err)
 {
-    (void)shm;
-    (void)fd;
-    (void)writable;
-    (void)from;
+    (void)r;
+    (void)tenant;
+    (void)name;
+    (void)offset;
     (void)bytes;
+    return xi_fail(err, XI_ENOENT, "no %s here", key);
+}
+
+void xi_regions_unregister(struct xi_regions *r, const char *tenant, const char *name)
+{
+    (void)r;
+    (void)tenant;
+    (void)name;
+}
+
+uint32_t xi_regions_each(struct xi_regions *r, const char *tenant, const char *name,
+                         void (*each)(void *ctx, const struct xi_region_view *view), void *ctx)
+{
+    (void)r;
+    (void)tenant;
+    (void)name;
+    (void)each;
+    (void)ctx;
+    return 0;
+}
+
+enum xi_rc xi_region_take(struct xi_regions *r, const char *tenant, const char *name,
+                          uint64_t offset, uint64_t bytes, int writable, struct xi_segment **ret,
+                          uint64_t *ret_offset, struct xi_err *err)
+{
+    (void)r;
+    (void)tenant;
+    (void)offset;
+    (void)bytes;
+    (void)writable;
     (void)ret;
-    return xi_fail(err, XI_EAGAIN, "no segments here");
+    (void)ret_offset;
+    return xi_fail(err, XI_ENOENT, "no region %s here", name);
+}
+
+struct xi_loan *xi_regions_loan(struct xi_regions *r)
+{
+    (void)r;
+    return NULL;
 }
 
 void xi_shm_stats(const struct xi_shm *shm, struct xi_shm_stats *ret)

@@ -295,8 +295,10 @@ static void describe_body(struct xi_str *s, const struct xi_route *r)
     const char *comma = "";
 
     xi_str_puts(s, ",\"requestBody\":{\"required\":true,\"content\":{");
-    if (r->types & XI_TYPE_ANY)
+    if (r->types & XI_TYPE_ANY) {
         xi_str_puts(s, "\"*/*\":{}");
+        comma = ",";
+    }
     for (size_t i = 0; i < sizeof types / sizeof *types; i++)
         if (r->types & types[i].bit) {
             xi_str_printf(s, "%s\"%s\":{}", comma, types[i].type);
