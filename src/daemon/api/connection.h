@@ -9,6 +9,7 @@
 #include "daemon/api/exchange.h"
 #include "daemon/api/streams.h"
 #include "wire/http1.h"
+#include "wire/http2.h"
 
 #define XI_SCRATCH_BYTES (4 * XI_KIB)
 /* What the kernel holds for one connection, and what one turn of the loop reads of it: a read that
@@ -20,7 +21,6 @@
 struct telemetry;
 struct xi_grpc;
 struct xi_grpc_call;
-struct xi_h2;
 struct xi_h2_batch;
 
 struct xi_conn {
@@ -50,6 +50,15 @@ struct xi_conn {
     uint64_t since_ms, head_since_ms; /* idle since; first byte of a head */
     uint64_t read_window_ms, read_bytes, write_window_ms, write_left;
     uv_shutdown_t shutdown;
+};
+
+/* What a connection has that speaks HTTP/2. */
+struct xi_h2 {
+    struct xi_http2 wire;
+    struct xi_conn *c;
+    struct xi_h2 *prev, *next;  /* while `dirty`: something is to be written */
+    int dirty, broken, leaving; /* leaving: the client was told to open no more streams */
+    uint64_t born_ms;
 };
 
 struct xi_http_server {

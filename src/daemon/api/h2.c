@@ -22,14 +22,6 @@ enum {
     FRAME_ROOM = XI_HTTP2_FRAME_MAX + XI_HTTP2_HEAD_BYTES
 };
 
-struct xi_h2 {
-    struct xi_http2 wire;
-    struct xi_conn *c;
-    struct xi_h2 *prev, *next;  /* while `dirty` */
-    int dirty, broken, leaving; /* leaving: the client was told to open no more streams */
-    uint64_t born_ms;
-};
-
 /* What one write takes; one for the whole server, in use only within flush. */
 struct xi_h2_batch {
     uint8_t in[SCRATCH]; /* and what is read */
@@ -681,6 +673,8 @@ void xi_h2_sweep(struct xi_conn *c, uint64_t now_ms)
         h2->leaving = 1;
         xi_http2_goaway(&h2->wire);
     }
-    watch_streams(h2, now_ms);
-    mark_dirty(h2);
+    if (h2->wire.n_streams > 0)
+        watch_streams(h2, now_ms);
+    if (h2->leaving || h2->wire.n_streams > 0)
+        mark_dirty(h2);
 }
