@@ -1,17 +1,13 @@
 #define _GNU_SOURCE
 /* The door over HTTP/2: nghttp2's client on a real socket, the server with a fake core behind it.
  */
-#include <arpa/inet.h>
-#include <fcntl.h>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -20,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log_tap.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/fake_client.h"
 #include "daemon/api/fake_core.h"
 #include "daemon/loop/workers.h"
 
@@ -42,11 +39,11 @@ struct ask {
 };
 
 static struct {
-    int fd, hung_up, goaways;
+    struct client tcp;
     nghttp2_session *session;
+    int open, goaways;
     struct ask asks[ASKS_MAX];
     unsigned n;
-    int stops_reading;
 } peer;
 
 /* ---- the client ---- */
@@ -117,16 +114,14 @@ static void connect_peer(uint32_t window)
 {
     nghttp2_settings_entry e[] = {
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, window ? window : 1 << 30}};
-    struct sockaddr_in a = {.sin_family = AF_INET,
-                            .sin_port = htons((uint16_t)xi_http_server_port(server)),
-                            .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     nghttp2_session_callbacks *cb;
     nghttp2_option *option;
 
     memset(&peer, 0, sizeof peer);
-    peer.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(peer.fd, (struct sockaddr *)&a, sizeof a), 0);
-    assert_int_equal(fcntl(peer.fd, F_SETFL, O_NONBLOCK), 0);
+    client_open(&peer.tcp, &loop, xi_http_server_port(server));
+    peer.open = 1;
+    while (server->conns == NULL || server->conns->fresh == 0)
+        (void)uv_run(&loop, UV_RUN_ONCE);
     (void)nghttp2_session_callbacks_new(&cb);
     nghttp2_session_callbacks_set_on_header_callback(cb, on_header);
     nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data);
@@ -142,16 +137,34 @@ static void connect_peer(uint32_t window)
         (void)nghttp2_session_set_local_window_size(peer.session, 0, 0, 1 << 30);
 }
 
+static void hang_up(void)
+{
+    if (peer.open)
+        close_client(&peer.tcp);
+    peer.open = 0;
+}
+
 static void leave(void)
 {
-    if (peer.fd >= 0)
-        (void)close(peer.fd);
-    peer.fd = -1;
+    hang_up();
     nghttp2_session_del(peer.session);
     peer.session = NULL;
     for (unsigned i = 0; i < peer.n; i++)
         xi_str_fini(&peer.asks[i].body);
     peer.n = 0;
+}
+
+static void write_all(const uint8_t *p, size_t n)
+{
+    while (n > 0 && !peer.tcp.ended) {
+        uv_buf_t buf = uv_buf_init((char *)(uintptr_t)p, (unsigned)n);
+        int k = uv_try_write((uv_stream_t *)&peer.tcp.tcp, &buf, 1);
+        if (k <= 0 && k != UV_EAGAIN)
+            break;
+        n -= k > 0 ? (size_t)k : 0;
+        p += k > 0 ? k : 0;
+        (void)uv_run(&loop, UV_RUN_NOWAIT);
+    }
 }
 
 static void peer_sends(void)
@@ -160,29 +173,17 @@ static void peer_sends(void)
     ssize_t n;
 
     while ((n = nghttp2_session_mem_send(peer.session, &p)) > 0)
-        for (ssize_t k; n > 0;) {
-            k = send(peer.fd, p, (size_t)n, MSG_NOSIGNAL);
-            if (k < 0 && !peer.hung_up) {
-                (void)uv_run(&loop, UV_RUN_NOWAIT);
-                continue;
-            }
-            n -= k > 0 ? k : n;
-            p += k > 0 ? k : 0;
-        }
+        write_all(p, (size_t)n);
 }
 
 static void peer_reads(void)
 {
-    static uint8_t buf[65536];
-    ssize_t n;
+    struct client *c = &peer.tcp;
+    size_t n = c->len;
 
-    while (!peer.stops_reading && (n = recv(peer.fd, buf, sizeof buf, 0)) >= 0) {
-        if (n == 0) {
-            peer.hung_up = 1;
-            break;
-        }
-        assert_int_equal(nghttp2_session_mem_recv(peer.session, buf, (size_t)n), n);
-    }
+    c->len = 0;
+    if (n > 0)
+        assert_int_equal(nghttp2_session_mem_recv(peer.session, (uint8_t *)c->answer, n), n);
 }
 
 static void turn(void)
@@ -237,7 +238,6 @@ static void start_with(struct xi_http_config config)
 {
     struct xi_err err = {0};
 
-    (void)signal(SIGPIPE, SIG_IGN);
     (void)uv_loop_init(&loop);
     assert_int_equal(xi_workers_open(&loop, NULL), XI_OK);
     fake_core_init(&core, &loop);
@@ -373,8 +373,7 @@ static void whoever_resets_is_cancelled(void **state)
     (void)nghttp2_submit_rst_stream(peer.session, 0, a->id, NGHTTP2_CANCEL);
     UNTIL(core.cancelled == 1);
     assert_false(b->ended);
-    (void)close(peer.fd); /* the other one leaves with its connection */
-    peer.fd = -1;
+    hang_up(); /* the other one leaves with its connection */
     for (int i = 0; i < 1000 && core.cancelled < 2; i++) {
         (void)uv_run(&loop, UV_RUN_NOWAIT);
         (void)usleep(1000);
@@ -520,7 +519,7 @@ static void parts_of_a_client_that_vanishes(void **state)
     (void)state;
     struct xi_exchange *x = begin_parts(&a);
     UNTIL(a->status == 200);
-    peer.stops_reading = 1;
+    (void)uv_read_stop((uv_stream_t *)&peer.tcp.tcp);
     uv_buf_t piece = uv_buf_init(large, sizeof large);
     sends[0] = (struct xi_send){.pieces = &piece, .n_pieces = 1, .released = on_released};
     xi_answer_send(x, &sends[0]);
@@ -528,8 +527,7 @@ static void parts_of_a_client_that_vanishes(void **state)
         turn();
     assert_int_equal(n_released, 0);
     assert_true(xi_answer_waiting(x) > 0);
-    (void)close(peer.fd);
-    peer.fd = -1;
+    hang_up();
     for (int i = 0; i < 1000 && n_released == 0; i++) {
         (void)uv_run(&loop, UV_RUN_NOWAIT);
         (void)usleep(1000);
@@ -547,8 +545,7 @@ static void preface_in_crumbs(void **state)
     ssize_t n = nghttp2_session_mem_send(peer.session, &p);
     assert_true(n >= 24);
     for (ssize_t i = 0; i < n; i++) {
-        assert_int_equal(send(peer.fd, p + i, 1, MSG_NOSIGNAL), 1);
-        (void)uv_run(&loop, UV_RUN_NOWAIT);
+        write_all(p + i, 1);
     }
     struct ask *a = ask("GET", "/v1/health/live", NULL, 0, 0);
     UNTIL(a->ended);
@@ -558,13 +555,13 @@ static void preface_in_crumbs(void **state)
 static void a_preface_that_never_comes(void **state)
 {
     (void)state;
-    assert_int_equal(send(peer.fd, "PR", 2, MSG_NOSIGNAL), 2);
-    for (int i = 0; i < 5000 && !peer.hung_up; i++) {
+    write_all((const uint8_t *)"PR", 2);
+    for (int i = 0; i < 5000 && !peer.tcp.ended; i++) {
         (void)uv_run(&loop, UV_RUN_NOWAIT);
         peer_reads();
         (void)usleep(1000);
     }
-    assert_true(peer.hung_up);
+    assert_true(peer.tcp.ended);
     assert_int_equal(stats().slow, 1);
 }
 
@@ -603,7 +600,7 @@ static void idle_connections_end(void **state)
     (void)state;
     struct ask *a = ask("GET", "/v1/health/live", NULL, 0, 0);
     UNTIL(a->ended);
-    UNTIL(peer.hung_up);
+    UNTIL(peer.tcp.ended);
     assert_int_equal(peer.goaways, 1);
 }
 
@@ -624,7 +621,7 @@ static void drain_answers_what_it_has(void **state)
     xi_http_server_drain(server, set_flag, &drained);
     UNTIL(peer.goaways == 1);
     assert_false(a->ended);
-    UNTIL(a->ended && peer.hung_up && drained);
+    UNTIL(a->ended && peer.tcp.ended && drained);
     assert_int_equal(a->status, 200);
 }
 
