@@ -361,6 +361,13 @@ enum xi_rc xi_json_pull_text(const struct xi_json_pull *j, char *dst, size_t roo
     return XI_OK;
 }
 
+enum xi_rc xi_json_pull_failed(const struct xi_json_pull *j, struct xi_err *err)
+{
+    if (err != NULL)
+        *err = j->err;
+    return XI_EJSON;
+}
+
 int xi_json_pull_is(const struct xi_json_pull *j, const char *text)
 {
     char plain[64];

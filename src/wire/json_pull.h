@@ -44,6 +44,8 @@ void xi_json_pull_init(struct xi_json_pull *j, const char *text, size_t bytes);
 enum xi_json_token xi_json_pull_next(struct xi_json_pull *j);
 /* Passes over the value that `first` began (a scalar is over already). The last token of it. */
 enum xi_json_token xi_json_pull_skip(struct xi_json_pull *j, enum xi_json_token first);
+/* After XI_TOKEN_ERROR: EJSON, and err (NULL is fine) says where. */
+enum xi_rc xi_json_pull_failed(const struct xi_json_pull *j, struct xi_err *err) XI_MUST_CHECK;
 /* 1 when the current KEY or STRING equals text. */
 int xi_json_pull_is(const struct xi_json_pull *j, const char *text);
 /* The current KEY or STRING with its escapes resolved. dst NULL: only its length. Fails with

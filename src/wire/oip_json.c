@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "wire/json_pull.h"
+#include "wire/oip_parameters.h"
 
 /* Which keys of the object under way were seen. */
 enum {
@@ -36,13 +36,6 @@ enum xi_rc xi_oip_header_length(const char *value, uint64_t body_bytes, uint64_t
     return XI_OK;
 }
 
-static enum xi_rc broken(const struct xi_json_pull *j, struct xi_err *err)
-{
-    if (err != NULL)
-        *err = j->err;
-    return XI_EJSON;
-}
-
 static enum xi_rc once(unsigned *seen, unsigned bit, const char *key, struct xi_err *err)
 {
     if (*seen & bit)
@@ -58,7 +51,7 @@ static enum xi_rc read_name(struct xi_json_pull *j, const char *key, char *ret, 
     size_t n = 0;
 
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if (t != XI_TOKEN_STRING)
         return xi_fail(err, XI_EINVAL, "\"%s\" must be a string", key);
     if (xi_json_pull_text(j, ret, room - 1, &n, NULL) != XI_OK)
@@ -74,7 +67,7 @@ static enum xi_rc read_shape(struct xi_json_pull *j, struct xi_oip_tensor *x, st
     enum xi_json_token t = xi_json_pull_next(j);
 
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if (t != XI_TOKEN_ARRAY)
         return xi_fail(err, XI_EINVAL, "\"shape\" must be an array");
     while ((t = xi_json_pull_next(j)) == XI_TOKEN_NUMBER) {
@@ -85,47 +78,10 @@ static enum xi_rc read_shape(struct xi_json_pull *j, struct xi_oip_tensor *x, st
         x->rank++;
     }
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if (t != XI_TOKEN_ARRAY_END)
         return xi_fail(err, XI_EINVAL, "\"shape\" holds something that is no number");
     return XI_OK;
-}
-
-/* What "parameters" objects may say to us. */
-struct parameters {
-    int has_size, has_binary, binary;
-    uint64_t size;
-};
-
-static enum xi_rc read_parameters(struct xi_json_pull *j, const char *binary_key,
-                                  struct parameters *ret, struct xi_err *err)
-{
-    enum xi_json_token t = xi_json_pull_next(j);
-
-    if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
-    if (t != XI_TOKEN_OBJECT)
-        return xi_fail(err, XI_EINVAL, "\"parameters\" must be an object");
-    while ((t = xi_json_pull_next(j)) == XI_TOKEN_KEY) {
-        int size = xi_json_pull_is(j, "binary_data_size"), binary = xi_json_pull_is(j, binary_key);
-        t = xi_json_pull_next(j);
-        if (size) {
-            if (ret->has_size || t != XI_TOKEN_NUMBER ||
-                xi_json_uint64(j->text, j->text_len, &ret->size) != 0)
-                return xi_fail(err, XI_EINVAL, "\"binary_data_size\" must be one whole number");
-            ret->has_size = 1;
-        } else if (binary) {
-            if (ret->has_binary || (t != XI_TOKEN_TRUE && t != XI_TOKEN_FALSE))
-                return xi_fail(err, XI_EINVAL, "\"%s\" must be true or false", binary_key);
-            ret->has_binary = 1;
-            ret->binary = t == XI_TOKEN_TRUE;
-        } else {
-            t = xi_json_pull_skip(j, t);
-        }
-        if (t == XI_TOKEN_ERROR)
-            return broken(j, err);
-    }
-    return t == XI_TOKEN_ERROR ? broken(j, err) : XI_OK;
 }
 
 static enum xi_rc read_dtype(struct xi_json_pull *j, struct xi_oip_tensor *x, struct xi_err *err)
@@ -147,7 +103,7 @@ static enum xi_rc skip_data(struct xi_json_pull *j, struct xi_oip_tensor *x, str
     enum xi_json_token t = xi_json_pull_next(j);
     if (t != XI_TOKEN_ERROR)
         t = xi_json_pull_skip(j, t);
-    return t == XI_TOKEN_ERROR ? broken(j, err) : XI_OK;
+    return t == XI_TOKEN_ERROR ? xi_json_pull_failed(j, err) : XI_OK;
 }
 
 static enum xi_rc read_unknown(struct xi_json_pull *j, struct xi_err *err)
@@ -156,11 +112,11 @@ static enum xi_rc read_unknown(struct xi_json_pull *j, struct xi_err *err)
 
     if (t != XI_TOKEN_ERROR)
         t = xi_json_pull_skip(j, t);
-    return t == XI_TOKEN_ERROR ? broken(j, err) : XI_OK;
+    return t == XI_TOKEN_ERROR ? xi_json_pull_failed(j, err) : XI_OK;
 }
 
 static enum xi_rc read_input_key(struct xi_json_pull *j, struct xi_oip_tensor *x, unsigned *seen,
-                                 struct parameters *params, struct xi_err *err)
+                                 struct xi_oip_said *said, struct xi_err *err)
 {
     enum xi_rc rc;
 
@@ -182,7 +138,7 @@ static enum xi_rc read_input_key(struct xi_json_pull *j, struct xi_oip_tensor *x
     }
     if (xi_json_pull_is(j, "parameters")) {
         rc = once(seen, SEEN_PARAMETERS, "parameters", err);
-        return rc != XI_OK ? rc : read_parameters(j, "binary_data", params, err);
+        return rc != XI_OK ? rc : xi_oip_parameters_read(j, XI_OIP_OF_INPUT, said, err);
     }
     return read_unknown(j, err);
 }
@@ -200,7 +156,7 @@ static enum xi_rc measure_bytes(const char *text, size_t bytes, struct xi_oip_te
     do {
         t = xi_json_pull_next(&j);
         if (t == XI_TOKEN_ERROR)
-            return broken(&j, err);
+            return xi_json_pull_failed(&j, err);
         if (t == XI_TOKEN_STRING) {
             enum xi_rc rc = xi_json_pull_text(&j, NULL, 0, &n, err);
             if (rc != XI_OK)
@@ -231,12 +187,11 @@ static enum xi_rc settle_json(const char *text, size_t bytes, struct xi_oip_tens
     return rc != XI_OK ? xi_wrap(err, rc, "input \"%.60s\"", x->name) : XI_OK;
 }
 
-static enum xi_rc settle_binary(struct xi_oip_tensor *x, uint64_t size, struct xi_err *err)
+/* Of bytes that the client counted; its shape knows better, but for texts. */
+static enum xi_rc settle_size(struct xi_oip_tensor *x, uint64_t size, struct xi_err *err)
 {
     uint64_t want = size;
 
-    if (x->data_at != 0)
-        return xi_fail(err, XI_ETENSOR, "input \"%.60s\": both data and binary_data_size", x->name);
     if (x->dtype != XI_DT_BYTES) {
         enum xi_rc rc = xi_shape_bytes(x->dtype, x->dims, x->rank, &want, err);
         if (rc != XI_OK)
@@ -246,28 +201,46 @@ static enum xi_rc settle_binary(struct xi_oip_tensor *x, uint64_t size, struct x
         return xi_fail(err, XI_ETENSOR,
                        "input \"%.60s\": %" PRIu64 " bytes where its shape needs %" PRIu64, x->name,
                        size, want);
-    x->where = XI_OIP_RAW;
     x->bytes = size;
     return XI_OK;
+}
+
+static enum xi_rc settle_binary(struct xi_oip_tensor *x, uint64_t size, struct xi_err *err)
+{
+    if (x->data_at != 0)
+        return xi_fail(err, XI_ETENSOR, "input \"%.60s\": both data and binary_data_size", x->name);
+    x->where = XI_OIP_RAW;
+    return settle_size(x, size, err);
+}
+
+static enum xi_rc settle_region(struct xi_oip_tensor *x, const struct xi_oip_said *said,
+                                struct xi_err *err)
+{
+    if (x->data_at != 0 || (said->given & XI_OIP_SAID_SIZE))
+        return xi_fail(err, XI_ETENSOR, "input \"%.60s\": both a shared memory region and %s",
+                       x->name, x->data_at != 0 ? "data" : "binary_data_size");
+    x->where = XI_OIP_REGION;
+    x->region = said->region;
+    return settle_size(x, said->region.bytes, err);
 }
 
 static enum xi_rc read_input(struct xi_json_pull *j, const char *text, size_t bytes,
                              struct xi_oip_tensor *x, struct xi_err *err)
 {
     const unsigned needed = SEEN_NAME | SEEN_SHAPE | SEEN_TYPE;
-    struct parameters params = {0};
+    struct xi_oip_said said = {0};
     enum xi_json_token t;
     unsigned seen = 0;
     enum xi_rc rc;
 
     memset(x, 0, sizeof *x);
     while ((t = xi_json_pull_next(j)) == XI_TOKEN_KEY) {
-        rc = read_input_key(j, x, &seen, &params, err);
+        rc = read_input_key(j, x, &seen, &said, err);
         if (rc != XI_OK)
             return rc;
     }
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if ((seen & needed) != needed)
         return xi_fail(err, XI_EINVAL, "input \"%.60s\" lacks %s", x->name,
                        !(seen & SEEN_NAME)    ? "its name"
@@ -276,7 +249,10 @@ static enum xi_rc read_input(struct xi_json_pull *j, const char *text, size_t by
     rc = xi_shape_elements(x->dims, x->rank, &x->elements, err);
     if (rc != XI_OK)
         return xi_wrap(err, rc, "input \"%.60s\"", x->name);
-    return params.has_size ? settle_binary(x, params.size, err) : settle_json(text, bytes, x, err);
+    if (said.given & XI_OIP_SAID_REGION)
+        return settle_region(x, &said, err);
+    return said.given & XI_OIP_SAID_SIZE ? settle_binary(x, said.binary_size, err)
+                                         : settle_json(text, bytes, x, err);
 }
 
 static enum xi_rc read_inputs(struct xi_json_pull *j, const char *text, size_t bytes,
@@ -285,7 +261,7 @@ static enum xi_rc read_inputs(struct xi_json_pull *j, const char *text, size_t b
     enum xi_json_token t = xi_json_pull_next(j);
 
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if (t != XI_TOKEN_ARRAY)
         return xi_fail(err, XI_EINVAL, "\"inputs\" must be an array");
     while ((t = xi_json_pull_next(j)) == XI_TOKEN_OBJECT) {
@@ -301,14 +277,14 @@ static enum xi_rc read_inputs(struct xi_json_pull *j, const char *text, size_t b
         r->n_inputs++;
     }
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     return t == XI_TOKEN_ARRAY_END ? XI_OK : xi_fail(err, XI_EINVAL, "an input must be an object");
 }
 
-/* has_binary tells the caller whether the output itself said so. */
+/* binary -1: it does not say. */
 static enum xi_rc read_output(struct xi_json_pull *j, struct xi_oip_output *o, struct xi_err *err)
 {
-    struct parameters params = {0};
+    struct xi_oip_said said = {0};
     enum xi_json_token t;
     unsigned seen = 0;
     enum xi_rc rc = XI_OK;
@@ -322,7 +298,7 @@ static enum xi_rc read_output(struct xi_json_pull *j, struct xi_oip_output *o, s
         } else if (xi_json_pull_is(j, "parameters")) {
             rc = once(&seen, SEEN_PARAMETERS, "parameters", err);
             if (rc == XI_OK)
-                rc = read_parameters(j, "binary_data", &params, err);
+                rc = xi_oip_parameters_read(j, XI_OIP_OF_OUTPUT, &said, err);
         } else {
             rc = read_unknown(j, err);
         }
@@ -330,10 +306,12 @@ static enum xi_rc read_output(struct xi_json_pull *j, struct xi_oip_output *o, s
     if (rc != XI_OK)
         return rc;
     if (j->err.rc != XI_OK)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if (!(seen & SEEN_NAME))
         return xi_fail(err, XI_EINVAL, "an output lacks its name");
-    o->binary = params.has_binary ? params.binary : -1;
+    o->binary = said.given & XI_OIP_SAID_BINARY ? said.binary : -1;
+    o->classes = (uint32_t)said.classes;
+    o->region = said.region;
     return XI_OK;
 }
 
@@ -342,7 +320,7 @@ static enum xi_rc read_outputs(struct xi_json_pull *j, struct xi_oip_request *r,
     enum xi_json_token t = xi_json_pull_next(j);
 
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     if (t != XI_TOKEN_ARRAY)
         return xi_fail(err, XI_EINVAL, "\"outputs\" must be an array");
     while ((t = xi_json_pull_next(j)) == XI_TOKEN_OBJECT) {
@@ -358,7 +336,7 @@ static enum xi_rc read_outputs(struct xi_json_pull *j, struct xi_oip_request *r,
         r->n_outputs++;
     }
     if (t == XI_TOKEN_ERROR)
-        return broken(j, err);
+        return xi_json_pull_failed(j, err);
     return t == XI_TOKEN_ARRAY_END ? XI_OK : xi_fail(err, XI_EINVAL, "an output must be an object");
 }
 
@@ -380,11 +358,12 @@ static enum xi_rc read_request_key(struct xi_json_pull *j, const char *text, siz
         return rc != XI_OK ? rc : read_name(j, "id", r->id, sizeof r->id, err);
     }
     if (xi_json_pull_is(j, "parameters")) {
-        struct parameters params = {0};
+        struct xi_oip_said said = {0};
         rc = once(seen, SEEN_PARAMETERS, "parameters", err);
         if (rc == XI_OK)
-            rc = read_parameters(j, "binary_data_output", &params, err);
-        r->parameters.binary_output = params.binary;
+            rc = xi_oip_parameters_read(j, XI_OIP_OF_REQUEST, &said, err);
+        r->parameters = said.request;
+        r->parameters.binary_output = said.binary;
         return rc;
     }
     return read_unknown(j, err);
@@ -404,7 +383,7 @@ static enum xi_rc place(struct xi_oip_request *r, uint64_t tail_bytes, struct xi
                                x->name, x->bytes, tail_bytes - at);
             x->offset = at;
             at += x->bytes;
-        } else {
+        } else if (x->where == XI_OIP_TEXT) {
             if (x->bytes > XI_BODY_MAX - r->text_bytes)
                 return xi_fail(err, XI_ETOOBIG, "inputs of more than %llu bytes", XI_BODY_MAX);
             x->offset = r->text_bytes;
@@ -436,7 +415,7 @@ enum xi_rc xi_oip_read(const char *text, size_t bytes, uint64_t tail_bytes,
     xi_json_pull_init(&j, text, bytes);
     enum xi_json_token t = xi_json_pull_next(&j);
     if (t == XI_TOKEN_ERROR)
-        return broken(&j, err);
+        return xi_json_pull_failed(&j, err);
     if (t != XI_TOKEN_OBJECT)
         return xi_fail(err, XI_EINVAL, "the body must be a JSON object");
     while ((t = xi_json_pull_next(&j)) == XI_TOKEN_KEY) {
@@ -445,7 +424,7 @@ enum xi_rc xi_oip_read(const char *text, size_t bytes, uint64_t tail_bytes,
             return rc;
     }
     if (t == XI_TOKEN_ERROR || xi_json_pull_next(&j) != XI_TOKEN_END)
-        return broken(&j, err);
+        return xi_json_pull_failed(&j, err);
     if (!(seen & SEEN_INPUTS) || ret->n_inputs == 0)
         return xi_fail(err, XI_EINVAL, "no inputs");
     return place(ret, tail_bytes, err);

@@ -257,6 +257,110 @@ static void outputs_say_how_they_want_to_come(void **state)
     assert_int_equal(request->outputs[1].binary, 0);
 }
 
+#define REGION_IN(parameters)                                                                      \
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"FP32\",\"shape\":[2,2],\"parameters\":"           \
+    "{" parameters "}}]}"
+#define REGION_OUT(parameters)                                                                     \
+    "{\"inputs\":[{\"name\":\"x\",\"datatype\":\"INT8\",\"shape\":[1],\"data\":[1]}],"             \
+    "\"outputs\":[{\"name\":\"y\",\"parameters\":{" parameters "}}]}"
+
+static void inputs_and_outputs_lie_in_regions(void **state)
+{
+    const struct xi_oip_tensor *x = &request->inputs[0];
+    const struct xi_oip_output *y = &request->outputs[0];
+
+    (void)state;
+    assert_int_equal(read_text(REGION_IN("\"shared_memory_region\":\"in \\u0030\","
+                                         "\"shared_memory_byte_size\":16,"
+                                         "\"shared_memory_offset\":64")),
+                     XI_OK);
+    assert_int_equal(x->where, XI_OIP_REGION);
+    assert_string_equal(x->region.name, "in 0");
+    assert_int_equal(x->region.offset, 64);
+    assert_int_equal(x->bytes, 16);
+    assert_int_equal(request->text_bytes, 0);
+    assert_int_equal(read_text(REGION_OUT("\"shared_memory_region\":\"out\","
+                                          "\"shared_memory_byte_size\":7,\"binary_data\":true")),
+                     XI_OK);
+    assert_string_equal(y->region.name, "out");
+    assert_int_equal(y->region.offset, 0);
+    assert_int_equal(y->region.bytes, 7);
+}
+
+static void regions_that_do_not_add_up_are_refused(void **state)
+{
+    static const char *const inputs[] = {
+        REGION_IN("\"shared_memory_region\":\"r\""),
+        REGION_IN("\"shared_memory_byte_size\":16"),
+        REGION_IN("\"shared_memory_offset\":16"),
+        REGION_IN("\"shared_memory_region\":\"\",\"shared_memory_byte_size\":16"),
+        REGION_IN("\"shared_memory_region\":\"a\\u0000b\",\"shared_memory_byte_size\":16"),
+        REGION_IN("\"shared_memory_region\":7,\"shared_memory_byte_size\":16"),
+        REGION_IN("\"shared_memory_region\":\"r\",\"shared_memory_byte_size\":\"16\""),
+        REGION_IN("\"shared_memory_region\":\"r\",\"shared_memory_byte_size\":-16"),
+        REGION_IN("\"shared_memory_region\":\"r\",\"shared_memory_byte_size\":16,"
+                  "\"shared_memory_offset\":18446744073709551616"),
+        REGION_OUT("\"shared_memory_region\":\"r\""),
+        REGION_OUT("\"shared_memory_region\":null,\"shared_memory_byte_size\":16"),
+    };
+    char text[512], name[XI_NAME_MAX + 2];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        assert_int_equal(read_text(inputs[i]), XI_EINVAL);
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = '\0';
+    (void)snprintf(text, sizeof text,
+                   REGION_IN("\"shared_memory_region\":\"%s\",\"shared_memory_byte_size\":16"),
+                   name);
+    assert_int_equal(read_text(text), XI_EINVAL);
+    assert_int_equal(read_text(REGION_IN("\"shared_memory_region\":\"r\","
+                                         "\"shared_memory_region\":\"s\","
+                                         "\"shared_memory_byte_size\":16")),
+                     XI_EJSON);
+    assert_int_equal(read_text(REGION_IN("\"shared_memory_region\":\"r\","
+                                         "\"shared_memory_byte_size\":15")),
+                     XI_ETENSOR);
+    assert_int_equal(read_tail(REGION_IN("\"shared_memory_region\":\"r\",\"binary_data_size\":16,"
+                                         "\"shared_memory_byte_size\":16"),
+                               16),
+                     XI_ETENSOR);
+}
+
+static void parameters_of_a_request_are_read(void **state)
+{
+    const struct xi_oip_parameters *p = &request->parameters;
+#define ASK(parameters)                                                                            \
+    "{\"parameters\":{" parameters                                                                 \
+    "},\"inputs\":[{\"name\":\"x\",\"datatype\":\"INT8\",\"shape\":[1],\"data\":[1]}]}"
+    static const char *const wrong[] = {
+        ASK("\"sequence_id\":1.5"),   ASK("\"sequence_id\":true"), ASK("\"sequence_start\":1"),
+        ASK("\"sequence_end\":\"\""), ASK("\"priority\":\"1\""),   ASK("\"priority\":-1"),
+        ASK("\"timeout\":null"),      ASK("\"timeout\":1e30"),
+    };
+
+    (void)state;
+    assert_int_equal(read_text(ASK("\"sequence_id\":42,\"sequence_start\":true,\"priority\":2,"
+                                   "\"sequence_end\":false,\"timeout\":18446744073709551615,"
+                                   "\"unknown\":{\"a\":[1]}")),
+                     XI_OK);
+    assert_string_equal(p->sequence, "42");
+    assert_true(p->sequence_start);
+    assert_false(p->sequence_end);
+    assert_int_equal(p->priority, 2);
+    assert_int_equal(p->timeout_us, UINT64_MAX);
+    assert_int_equal(read_text(ASK("\"sequence_id\":\"a-1\",\"binary_data_output\":true")), XI_OK);
+    assert_string_equal(p->sequence, "a-1");
+    assert_true(p->binary_output);
+    assert_int_equal(read_text(ASK("\"sequence_id\":0")), XI_OK);
+    assert_string_equal(p->sequence, "");
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        assert_int_equal(read_text(wrong[i]), XI_EINVAL);
+    assert_int_equal(read_text(REGION_OUT("\"classification\":3")), XI_OK);
+    assert_int_equal(request->outputs[0].classes, 3);
+    assert_int_equal(read_text(REGION_OUT("\"classification\":65537")), XI_EINVAL);
+}
+
 static void check_written(enum xi_dtype dtype, const int64_t *dims, int rank, void *data,
                           uint64_t bytes, const char *want)
 {
@@ -306,6 +410,9 @@ int main(void)
         cmocka_unit_test(binary_tails_must_fit),
         cmocka_unit_test(the_header_length_is_a_plain_number),
         cmocka_unit_test(outputs_say_how_they_want_to_come),
+        cmocka_unit_test(inputs_and_outputs_lie_in_regions),
+        cmocka_unit_test(regions_that_do_not_add_up_are_refused),
+        cmocka_unit_test(parameters_of_a_request_are_read),
         cmocka_unit_test(tensors_are_written),
     };
 

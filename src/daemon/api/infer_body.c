@@ -167,6 +167,9 @@ static enum xi_rc check_names(const struct xi_infer *inf, struct xi_err *err)
     if (r->n_inputs != sig->n_inputs)
         return xi_fail(err, XI_ETENSOR, "%u inputs where \"%.60s\" wants %u", r->n_inputs,
                        inf->session->name, sig->n_inputs);
+    for (uint32_t i = 0; i < r->n_inputs; i++)
+        if (r->inputs[i].where == XI_OIP_REGION)
+            return xi_fail(err, XI_EUNSUPPORTED, "regions are of /v2");
     for (uint32_t i = 0; i < r->n_outputs; i++)
         if (find_port(sig->outputs, sig->n_outputs, r->outputs[i].name) < 0)
             return xi_fail(err, XI_ETENSOR, "\"%.60s\" has no output \"%.60s\"", inf->session->name,
