@@ -25,6 +25,7 @@
     X(EHTTP, 109, 400, 3, 1, "malformed HTTP")                                                     \
     X(EUSAGE, 110, 400, 3, 2, "command not understood")                                            \
     X(EREGION, 111, 400, 3, 1, "shared memory region cannot be used")                              \
+    X(ECODING, 112, 400, 3, 1, "body cannot be decompressed")                                      \
     X(ENOENT, 201, 404, 5, 4, "not found")                                                         \
     X(EROUTE, 202, 404, 12, 4, "no such route")                                                    \
     X(EGONE, 203, 410, 5, 4, "session has ended")                                                  \

@@ -94,6 +94,15 @@ const char *xi_http_header(const struct xi_http_stream *s, const char *name)
     return NULL;
 }
 
+uint32_t xi_http_count(const struct xi_http_stream *s, const char *name)
+{
+    uint32_t n = 0;
+
+    for (uint32_t i = 0; i < s->n_headers; i++)
+        n += strcmp(s->headers[i].name, name) == 0;
+    return n;
+}
+
 int xi_http_has_token(const char *value, const char *token)
 {
     size_t n = strlen(token);
@@ -107,6 +116,30 @@ int xi_http_has_token(const char *value, const char *token)
         if (used == n && strncasecmp(value, token, n) == 0)
             return 1;
         value += len;
+    }
+    return 0;
+}
+
+/* "gzip;q=0": never that one (RFC 9110, 12.4.2). */
+static int weighs_nothing(const char *p, const char *end)
+{
+    p += strspn(p, " \t");
+    if (*p != ';')
+        return 0;
+    p += 1 + strspn(p + 1, " \t");
+    return (*p == 'q' || *p == 'Q') && p[1] == '=' && p + strcspn(p, "123456789") >= end;
+}
+
+int xi_http_accepts_coding(const char *value, const char *coding)
+{
+    size_t n = strlen(coding);
+
+    while (*value) {
+        value += strspn(value, " \t,");
+        const char *end = value + strcspn(value, ",");
+        if (strcspn(value, " \t,;") == n && strncasecmp(value, coding, n) == 0)
+            return !weighs_nothing(value + n, end);
+        value = end;
     }
     return 0;
 }

@@ -59,6 +59,9 @@ void xi_http_stream_fini(struct xi_http_stream *s);
 /* The value of a header (lower-case name), or NULL. */
 const char *xi_http_header(const struct xi_http_stream *s, const char *name);
 
+/* How many lines of a header there are. */
+uint32_t xi_http_count(const struct xi_http_stream *s, const char *name);
+
 /* For the codecs of this room. Bytes are added to the arena, at most a head's cap of them; -1: no
  * memory. Header lines are kept as offsets in it until it has stopped moving; n_headers stays 0
  * till then, so that nobody takes them for pointers. */
@@ -71,6 +74,8 @@ enum xi_rc xi_http_split_target(struct xi_http_stream *s, char *target,
 
 /* 1 when a comma-separated header value holds this token (case does not matter). */
 int xi_http_has_token(const char *value, const char *token);
+/* 1 when an Accept-Encoding's value names this coding and does not give it the weight 0. */
+int xi_http_accepts_coding(const char *value, const char *coding);
 /* Media type of a Content-Type or one element of Accept, lower-case, without parameters. Writes
  * at most room bytes; "" when it does not fit. */
 void xi_http_media_type(const char *value, char *ret, size_t room);

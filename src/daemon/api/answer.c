@@ -4,6 +4,7 @@
 
 #include "daemon/api/carrier.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/pack.h"
 #include "daemon/api/problem.h"
 
 int xi_accepts(const struct xi_exchange *x, const char *type)
@@ -83,7 +84,11 @@ void xi_answer_pieces(struct xi_exchange *x, int status, const char *type)
     xi_answer_common(x);
     if (x->stream.method != NULL && strcmp(x->stream.method, "HEAD") == 0)
         x->n_pieces = 1;
-    x->carrier->answer(x, type, length);
+    enum xi_coding coding = xi_pack_wanted(x, type, length);
+    if (coding != XI_CODING_NONE)
+        xi_pack_answer(x, coding, type, length);
+    else
+        x->carrier->answer(x, type, length);
 }
 
 int xi_answer_parts_ok(const struct xi_exchange *x)

@@ -4,13 +4,48 @@
 #include "base/json.h"
 #include "daemon/api/carrier.h"
 #include "daemon/api/connection.h"
+#include "daemon/api/unpack.h"
 
 /* COPY_ON_LOOP: about 100 µs. */
 enum { CHUNKED_FIRST = 64 * 1024, COPY_ON_LOOP = 256 * 1024 };
+enum { UNPACKED_FIRST = 4, UNPACKED_MOST = 16 * 1024 * 1024 };
 
 static void fail(struct xi_exchange *x, const struct xi_err *err)
 {
     xi_answer_problem(x, err);
+}
+
+/* Where the body goes: to its own place straight from the codec, or by way of who unpacks it. */
+static void set_sink(struct xi_exchange *x, uint8_t *at, uint64_t room)
+{
+    if (x->unpack != NULL) {
+        x->unpack->sink = at;
+        x->unpack->sink_room = room;
+    } else {
+        x->stream.sink = at;
+        x->stream.sink_room = room;
+    }
+}
+
+/* Bytes that lie in their place; how many fit there. */
+static uint64_t sink_len(const struct xi_exchange *x)
+{
+    return x->unpack != NULL ? x->unpack->sink_len : x->stream.sink_len;
+}
+
+static uint64_t sink_room(const struct xi_exchange *x)
+{
+    return x->unpack != NULL ? x->unpack->sink_room : x->stream.sink_room;
+}
+
+uint64_t xi_body_length(const struct xi_exchange *x)
+{
+    return x->unpack != NULL ? XI_HTTP_NO_LENGTH : x->stream.content_length;
+}
+
+uint64_t xi_body_bytes(const struct xi_exchange *x)
+{
+    return x->unpack != NULL ? x->unpack->sink_len : x->stream.received;
 }
 
 /* The body is welcome now: only a client that waited to hear it is told. */
@@ -23,32 +58,41 @@ void xi_body_welcome(struct xi_exchange *x)
         x->carrier->welcome(x);
 }
 
+/* What is taken for a body at first. A compressed one is likely a few times its size. */
+static uint64_t first_room(const struct xi_exchange *x, uint64_t unknown)
+{
+    uint64_t length = x->stream.content_length;
+
+    if (length == XI_HTTP_NO_LENGTH)
+        return unknown;
+    if (x->unpack == NULL)
+        return length;
+    length *= UNPACKED_FIRST;
+    return length < unknown ? unknown : length < UNPACKED_MOST ? length : UNPACKED_MOST;
+}
+
 void xi_body_text(struct xi_exchange *x)
 {
-    struct xi_http_stream *s = &x->stream;
-    uint64_t want = s->content_length == XI_HTTP_NO_LENGTH ? 4096 : s->content_length;
+    uint64_t want = first_room(x, 4096);
     struct xi_err err;
 
-    if (want > s->body_limit)
-        want = s->body_limit;
+    if (want > x->stream.body_limit)
+        want = x->stream.body_limit;
     if (xi_str_reserve(&x->text, (size_t)want) == NULL) {
         (void)xi_fail(&err, XI_ENOMEM, "no memory for a body of %zu bytes", (size_t)want);
         fail(x, &err);
         return;
     }
-    s->sink = (uint8_t *)x->text.data;
-    s->sink_room = want;
+    set_sink(x, (uint8_t *)x->text.data, want);
     xi_body_welcome(x);
 }
 
 static void give_slot(struct xi_exchange *x)
 {
-    struct xi_http_stream *s = &x->stream;
+    uint64_t length = xi_body_length(x);
 
-    s->sink = x->slot->data + x->pad;
-    s->sink_room = x->slot->bytes - x->pad;
-    if (s->content_length != XI_HTTP_NO_LENGTH)
-        s->sink_room = s->content_length;
+    set_sink(x, x->slot->data + x->pad,
+             length != XI_HTTP_NO_LENGTH ? length : x->slot->bytes - x->pad);
     xi_body_welcome(x);
 }
 
@@ -86,14 +130,12 @@ static int retry_slot(struct xi_exchange *x, uint64_t now_ns);
 
 void xi_body_slot(struct xi_exchange *x, uint64_t pad)
 {
-    struct xi_http_stream *s = &x->stream;
     struct xi_err err;
 
     x->pad = pad;
-    if (s->content_length == 0)
+    if (x->stream.content_length == 0)
         return;
-    x->wait_bytes =
-        pad + (s->content_length == XI_HTTP_NO_LENGTH ? CHUNKED_FIRST : s->content_length);
+    x->wait_bytes = pad + first_room(x, CHUNKED_FIRST);
     enum xi_rc rc =
         xi_shm_take(x->server->service->shm, x->who.tenant, x->wait_bytes, &x->slot, &err);
     if (rc == XI_OK)
@@ -170,8 +212,8 @@ void xi_body_forget(struct xi_exchange *x)
     xi_slot_put(x->slot);
     x->slot = NULL;
     x->pad = 0;
-    x->stream.sink = NULL;
-    x->stream.sink_len = x->stream.sink_room = 0;
+    set_sink(x, NULL, 0);
+    x->stream.sink_len = 0;
 }
 
 uint8_t *xi_body_data(const struct xi_exchange *x)
@@ -179,22 +221,27 @@ uint8_t *xi_body_data(const struct xi_exchange *x)
     return x->slot ? x->slot->data + x->pad : NULL;
 }
 
-static void grow_text(struct xi_exchange *x)
+/* Twice as much; one more than its limit, so that the limit is met. */
+static uint64_t larger_room(const struct xi_exchange *x)
 {
-    struct xi_http_stream *s = &x->stream;
-    struct xi_err err;
-    uint64_t want = s->sink_room * 2;
+    uint64_t want = sink_room(x) * 2, most = x->stream.body_limit + 1;
 
-    if (want > s->body_limit + 1)
-        want = s->body_limit + 1; /* one more, so that the codec meets the limit */
-    x->text.len = (size_t)s->sink_len;
-    if (xi_str_reserve(&x->text, (size_t)(want - s->sink_len)) == NULL) {
+    return want < most ? want : most;
+}
+
+static int grow_text(struct xi_exchange *x)
+{
+    uint64_t want = larger_room(x);
+    struct xi_err err;
+
+    x->text.len = (size_t)sink_len(x);
+    if (xi_str_reserve(&x->text, (size_t)(want - sink_len(x))) == NULL) {
         (void)xi_fail(&err, XI_ENOMEM, "no memory for a body of %zu bytes", (size_t)want);
         fail(x, &err);
-        return;
+        return 0;
     }
-    s->sink = (uint8_t *)x->text.data;
-    s->sink_room = want;
+    set_sink(x, (uint8_t *)x->text.data, want);
+    return 1;
 }
 
 /* Any thread. */
@@ -202,19 +249,16 @@ static void copy_body(struct xi_work *w)
 {
     struct xi_exchange *x = w->data;
 
-    memcpy(x->larger->data + x->pad, x->stream.sink, (size_t)x->stream.sink_len);
+    memcpy(x->larger->data + x->pad, xi_body_data(x), (size_t)sink_len(x));
 }
 
 static void take_larger(struct xi_exchange *x)
 {
-    struct xi_http_stream *s = &x->stream;
-
-    s->copied += s->sink_len;
+    x->stream.copied += sink_len(x);
     xi_slot_put(x->slot);
     x->slot = x->larger;
     x->larger = NULL;
-    s->sink = x->slot->data + x->pad;
-    s->sink_room = x->slot->bytes - x->pad;
+    set_sink(x, x->slot->data + x->pad, x->slot->bytes - x->pad);
 }
 
 static void on_copied(struct xi_work *w)
@@ -222,6 +266,10 @@ static void on_copied(struct xi_work *w)
     struct xi_exchange *x = w->data;
 
     take_larger(x);
+    if (x->unpack != NULL) {
+        xi_unpack_grown(x);
+        return;
+    }
     x->pending = 0;
     if (xi_exchange_settle(x))
         return;
@@ -229,42 +277,44 @@ static void on_copied(struct xi_work *w)
     xi_exchange_resume(x);
 }
 
-static void grow_slot(struct xi_exchange *x)
+static int grow_slot(struct xi_exchange *x)
 {
-    struct xi_http_stream *s = &x->stream;
     struct xi_slot *larger;
     struct xi_err err;
-    uint64_t want = s->sink_room * 2;
 
-    if (want > s->body_limit + 1)
-        want = s->body_limit + 1;
-    if (xi_shm_take(x->server->service->shm, x->who.tenant, x->pad + want, &larger, &err) !=
-        XI_OK) {
+    if (xi_shm_take(x->server->service->shm, x->who.tenant, x->pad + larger_room(x), &larger,
+                    &err) != XI_OK) {
         fail(x, &err);
-        return;
+        return 0;
     }
     x->larger = larger;
-    x->growth.data = x;
-    if (s->sink_len <= COPY_ON_LOOP) {
-        copy_body(&x->growth);
+    x->work.data = x;
+    if (sink_len(x) <= COPY_ON_LOOP) {
+        copy_body(&x->work);
         take_larger(x);
-        return;
+        return 1;
     }
-    s->paused = 1;
+    x->stream.paused = 1;
     x->pending = 1; /* a worker reads the slot until on_copied */
-    xi_work_queue(x->server->service->loop, &x->growth, copy_body, on_copied);
+    xi_work_queue(x->server->service->loop, &x->work, copy_body, on_copied);
+    return 0;
+}
+
+int xi_body_grow(struct xi_exchange *x)
+{
+    return x->route->body == XI_TAKES_TEXT ? grow_text(x) : grow_slot(x);
 }
 
 void xi_exchange_full(struct xi_exchange *x)
 {
     if (x->answered)
         x->stream.discard = 1;
-    else if (x->route->body == XI_TAKES_TEXT)
-        grow_text(x);
+    else if (x->unpack != NULL)
+        xi_unpack_full(x);
     else if (x->route->full != NULL)
         x->route->full(x);
-    else if (x->slot != NULL)
-        grow_slot(x);
+    else if (x->route->body == XI_TAKES_TEXT || x->slot != NULL)
+        (void)xi_body_grow(x);
 }
 
 json_t *xi_body_object(struct xi_exchange *x)
@@ -272,8 +322,8 @@ json_t *xi_body_object(struct xi_exchange *x)
     struct xi_err err = {0};
     json_t *obj = NULL;
     enum xi_rc rc =
-        xi_json_parse(x->stream.received ? (const char *)x->text.data : "",
-                      (size_t)x->stream.received, (size_t)x->route->body_limit, &obj, &err);
+        xi_json_parse(xi_body_bytes(x) ? (const char *)x->text.data : "", (size_t)xi_body_bytes(x),
+                      (size_t)x->route->body_limit, &obj, &err);
 
     if (rc == XI_OK && !json_is_object(obj)) {
         (void)xi_fail(&err, XI_EINVAL, "the body must be a JSON object");

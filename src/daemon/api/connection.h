@@ -82,7 +82,7 @@ struct xi_http_server {
     struct xi_grpc_call *kept_calls; /* for the next one */
     uint32_t n_kept_calls;
     struct xi_exchange *free_list, *waiting;
-    uint32_t n_free, n_turns, uploads;
+    uint32_t n_free, n_turns, uploads, unpacking;
     uint64_t last_client_ms;
     struct xi_streams streams;
     struct xi_documents documents;

@@ -8,6 +8,7 @@
 #include "daemon/api/connection.h"
 #include "daemon/api/grpc.h"
 #include "daemon/api/infer.h"
+#include "daemon/api/unpack.h"
 
 enum { KEPT_MAX = 512, KEPT_TEXT = 64 * 1024, HEAD_CAP = 8 * 1024 };
 
@@ -27,6 +28,7 @@ struct xi_exchange *xi_exchange_take(struct xi_http_server *server,
         xi_str_init(&x->head, HEAD_CAP);
         xi_str_init(&x->extra, HEAD_CAP / 2);
         xi_str_init(&x->body, XI_GIB);
+        xi_str_init(&x->packed, 0);
     }
     server->handles++; /* the server outlives whoever works on an exchange */
     x->server = server;
@@ -43,6 +45,7 @@ void xi_exchange_destroy(struct xi_exchange *x)
     xi_str_fini(&x->head);
     xi_str_fini(&x->extra);
     xi_str_fini(&x->body);
+    xi_str_fini(&x->packed);
     xi_infer_free(x->infer);
     xi_grpc_free(x->grpc);
     free(x);
@@ -61,6 +64,8 @@ static void clean(struct xi_exchange *x)
     if (x->release != NULL)
         x->release(x);
     xi_body_forget(x);
+    xi_unpack_free(x);
+    xi_str_fini(&x->packed);
     x->server->stats.body_bytes += x->stream.received;
     x->server->stats.copied_bytes += x->stream.copied;
     xi_http_stream_reset(&x->stream);
@@ -116,12 +121,8 @@ void xi_exchange_detach(struct xi_exchange *x)
 static enum xi_rc check_type(const struct xi_exchange *x, struct xi_err *err)
 {
     const char *value = xi_http_header(&x->stream, "content-type");
-    const char *encoding = xi_http_header(&x->stream, "content-encoding");
     char type[64];
 
-    if (encoding != NULL && strcmp(encoding, "identity") != 0)
-        return xi_fail(err, XI_EMEDIA, "Content-Encoding \"%.40s\": send the bytes as they are",
-                       encoding);
     if (x->route->types == 0 || x->route->types & XI_TYPE_ANY)
         return XI_OK;
     xi_http_media_type(value ? value : "", type, sizeof type);
@@ -169,8 +170,25 @@ int xi_exchange_is_near(const struct xi_exchange *x)
     return is_loopback(&peer) || is_same(&peer, &own);
 }
 
+/* Compressed bodies: of routes that take JSON or an inference, once. */
+static enum xi_rc check_coding(struct xi_exchange *x, enum xi_coding *ret, struct xi_err *err)
+{
+    const struct xi_http_stream *s = &x->stream;
+    int takes = x->route->body == XI_TAKES_TEXT || x->route->body == XI_TAKES_SLOT;
+    enum xi_rc rc = xi_coding_parse(xi_http_header(s, "content-encoding"), ret, err);
+
+    if (rc == XI_OK && *ret != XI_CODING_NONE && !takes)
+        rc = xi_fail(err, XI_EMEDIA, "%s takes no compressed body", x->route->path);
+    if (rc == XI_OK && xi_http_count(s, "content-encoding") > 1)
+        rc = xi_fail(err, XI_EMEDIA, "more than one Content-Encoding");
+    if (rc != XI_OK)
+        xi_str_printf(&x->extra, "Accept-Encoding: %s\r\n", takes ? "gzip, deflate" : "identity");
+    return rc;
+}
+
 /* Everything that is known of a request before its body. */
-static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *err)
+static enum xi_rc admit(struct xi_exchange *x, char allow[64], enum xi_coding *ret_coding,
+                        struct xi_err *err)
 {
     struct xi_http_server *server = x->server;
     struct xi_http_stream *s = &x->stream;
@@ -185,6 +203,8 @@ static enum xi_rc admit(struct xi_exchange *x, char allow[64], struct xi_err *er
         rc = xi_gate_identify(&server->gate, s, x->conn->door, x->route->role, &x->who, err);
     if (rc == XI_OK)
         rc = check_type(x, err);
+    if (rc == XI_OK)
+        rc = check_coding(x, ret_coding, err);
     if (rc == XI_OK && s->content_length != XI_HTTP_NO_LENGTH &&
         s->content_length > x->route->body_limit)
         rc = xi_fail(err, XI_ETOOBIG, "body of %llu bytes, this route takes %llu",
@@ -216,17 +236,23 @@ static int begin_body(struct xi_exchange *x)
 void xi_exchange_head(struct xi_exchange *x)
 {
     char allow[64] = "";
+    enum xi_coding coding = XI_CODING_NONE;
     struct xi_err err = {0};
 
     if (xi_grpc_spoken(x))
         x->problem = xi_grpc_problem;
-    if (admit(x, allow, &err) != XI_OK) {
+    if (admit(x, allow, &coding, &err) != XI_OK) {
         if (err.rc == XI_EMETHOD)
             xi_str_printf(&x->extra, "Allow: %s\r\n", allow);
         xi_answer_problem(x, &err);
         return;
     }
     x->stream.body_limit = x->route->body_limit;
+    if (coding != XI_CODING_NONE && x->stream.content_length != 0 &&
+        xi_unpack_begin(x, coding, &err) != XI_OK) {
+        xi_answer_problem(x, &err);
+        return;
+    }
     if (x->route->begin != NULL && !begin_body(x))
         return;
     if (x->route->body == XI_TAKES_TEXT)
@@ -240,5 +266,8 @@ void xi_exchange_end(struct xi_exchange *x)
     if (x->answered)
         return;
     x->pending = 1;
-    x->route->run(x);
+    if (x->unpack != NULL)
+        xi_unpack_end(x);
+    else
+        x->route->run(x);
 }

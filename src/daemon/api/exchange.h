@@ -16,6 +16,7 @@
 #include "daemon/core/service.h"
 #include "daemon/loop/workers.h"
 #include "wire/http2.h"
+#include "wire/inflate.h"
 
 #define XI_ANSWER_PIECES (XI_TENSORS_MAX + 8)
 
@@ -24,6 +25,7 @@ struct xi_conn;
 struct xi_grpc;
 struct xi_infer;
 struct xi_package_upload;
+struct xi_unpack;
 
 /* Of an answer that is server-sent events. */
 struct xi_event_flow {
@@ -71,9 +73,10 @@ struct xi_exchange {
     struct xi_str text;
     struct xi_slot *slot;
     uint64_t pad;
-    struct xi_slot *larger; /* while a chunked body moves to it */
-    struct xi_work growth;
-    int waiting; /* for a slot or a session, in the server's list */
+    struct xi_slot *larger;   /* while a body moves to it */
+    struct xi_work work;      /* while it does, is unpacked, or its answer is packed */
+    struct xi_unpack *unpack; /* of a compressed body; else NULL */
+    int waiting;              /* for a slot or a session, in the server's list */
     int (*wait_retry)(struct xi_exchange *x, uint64_t now_ns);
     uint64_t wait_bytes, wait_until_ns;
     struct xi_exchange *wait_next;
@@ -102,6 +105,9 @@ struct xi_exchange {
     struct xi_str head, extra, body;
     uv_buf_t pieces[XI_ANSWER_PIECES];
     unsigned n_pieces;
+    enum xi_coding packing; /* of an answer that leaves compressed */
+    const char *packed_type;
+    struct xi_str packed;
     uv_write_t write;
     struct xi_exchange *free_next;
 };
@@ -144,6 +150,12 @@ void xi_body_forget(struct xi_exchange *x);
  * answered. */
 json_t *xi_body_object(struct xi_exchange *x);
 uint8_t *xi_body_data(const struct xi_exchange *x); /* NULL when empty */
+/* The body as handlers see it, whatever it was compressed with: its length, known at its head
+ * (XI_HTTP_NO_LENGTH: not yet); bytes of it that are here. */
+uint64_t xi_body_length(const struct xi_exchange *x);
+uint64_t xi_body_bytes(const struct xi_exchange *x);
+/* For unpack.c: more room. 0: it was answered, or a worker copies and on we go later. */
+int xi_body_grow(struct xi_exchange *x);
 
 /* answer.c. Header lines of an answer's own ("Name: value\r\n") stand in x->extra. */
 /* Adds the lines that every answer has. */

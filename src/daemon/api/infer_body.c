@@ -121,7 +121,7 @@ static void read_file(struct xi_infer *inf)
         return;
     }
     begin_request(inf);
-    add_part(inf, x->slot, x->pad, x->stream.received, (struct xi_part){.kind = XI_PART_BYTES});
+    add_part(inf, x->slot, x->pad, xi_body_bytes(x), (struct xi_part){.kind = XI_PART_BYTES});
     xi_infer_submit(inf);
 }
 
@@ -129,7 +129,7 @@ static void read_raw(struct xi_infer *inf)
 {
     struct xi_exchange *x = inf->x;
     struct xi_tensor t =
-        xi_tensor_make(inf->dtype, inf->dims, inf->rank, xi_body_data(x), x->stream.received);
+        xi_tensor_make(inf->dtype, inf->dims, inf->rank, xi_body_data(x), xi_body_bytes(x));
     struct xi_err err;
 
     if (x->slot == NULL)
@@ -179,7 +179,7 @@ static enum xi_rc check_names(const struct xi_infer *inf, struct xi_err *err)
 
 static uint64_t text_bytes(const struct xi_infer *inf)
 {
-    return inf->input == XI_INPUT_BINARY ? inf->header_bytes : inf->x->stream.received;
+    return inf->input == XI_INPUT_BINARY ? inf->header_bytes : xi_body_bytes(inf->x);
 }
 
 /* Any thread. */
@@ -187,7 +187,7 @@ static enum xi_rc parse(struct xi_infer *inf, struct xi_err *err)
 {
     uint64_t n = text_bytes(inf);
 
-    return xi_oip_read((const char *)xi_body_data(inf->x), (size_t)n, inf->x->stream.received - n,
+    return xi_oip_read((const char *)xi_body_data(inf->x), (size_t)n, xi_body_bytes(inf->x) - n,
                        inf->oip, err);
 }
 
@@ -195,7 +195,7 @@ static enum xi_rc parse(struct xi_infer *inf, struct xi_err *err)
 static enum xi_rc fill(struct xi_infer *inf, struct xi_err *err)
 {
     const char *text = (const char *)xi_body_data(inf->x);
-    uint64_t n = text_bytes(inf), tail = inf->x->stream.received - n;
+    uint64_t n = text_bytes(inf), tail = xi_body_bytes(inf->x) - n;
     struct xi_oip_request *r = inf->oip;
 
     for (uint32_t i = 0; i < r->n_inputs; i++) {
@@ -269,15 +269,15 @@ static void parsed(struct xi_infer *inf)
         add_tensors(inf);
         return;
     }
-    uint64_t want = inf->oip->text_bytes + (x->stream.received - text_bytes(inf));
+    uint64_t want = inf->oip->text_bytes + (xi_body_bytes(x) - text_bytes(inf));
     if (xi_shm_take(x->server->service->shm, x->who.tenant, want ? want : 1, &inf->tensors, &err) !=
         XI_OK) {
         inf->tensors = NULL;
         refuse(inf, &err);
         return;
     }
-    x->stream.copied += x->stream.received - text_bytes(inf);
-    if (x->stream.received <= XI_OFF_LOOP_BYTES) { /* the binary tail is copied, too */
+    x->stream.copied += xi_body_bytes(x) - text_bytes(inf);
+    if (xi_body_bytes(x) <= XI_OFF_LOOP_BYTES) { /* the binary tail is copied, too */
         fill_work(&inf->work);
         filled(&inf->work);
     } else {
@@ -315,7 +315,7 @@ static void read_tensors(struct xi_infer *inf)
         refuse(inf, &err);
         return;
     }
-    if (inf->header_bytes > x->stream.received) { /* a chunked body that was shorter */
+    if (inf->header_bytes > xi_body_bytes(x)) { /* a chunked body that was shorter */
         (void)xi_fail(&err, XI_EINVAL, "Inference-Header-Content-Length is past the body's end");
         refuse(inf, &err);
         return;

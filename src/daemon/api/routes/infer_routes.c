@@ -153,7 +153,7 @@ static enum xi_rc read_raw(struct xi_exchange *x, struct xi_infer *inf, struct x
     const struct xi_session *s = inf->session;
     const char *dtype = xi_http_header(&x->stream, "xinfer-dtype");
     const char *shape = xi_http_header(&x->stream, "xinfer-shape");
-    uint64_t length = x->stream.content_length;
+    uint64_t length = xi_body_length(x);
     enum xi_rc rc;
 
     if (dtype == NULL || shape == NULL)
@@ -242,7 +242,7 @@ static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, s
         xi_http_header(&x->stream, "xinfer-shape") == NULL)
         return read_octets(x, inf, err);
     if (header != NULL) {
-        uint64_t length = x->stream.content_length;
+        uint64_t length = xi_body_length(x);
         inf->input = XI_INPUT_BINARY;
         rc = xi_oip_header_length(header, length, &inf->header_bytes, err);
         if (rc == XI_OK && inf->header_bytes > XI_BODY_JSON_MAX)
@@ -367,7 +367,7 @@ void xi_infer_run(struct xi_exchange *x)
 
 void xi_echo_run(struct xi_exchange *x)
 {
-    uint64_t n = x->stream.received;
+    uint64_t n = xi_body_bytes(x);
 
     x->n_pieces = 0;
     xi_answer_add(x, xi_body_data(x), (size_t)n);
