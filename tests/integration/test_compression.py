@@ -9,6 +9,7 @@ import pytest
 import models
 from daemon import Daemon, wait_for
 from models import ask, floats, numbers
+from test_http2 import curl
 from test_http_abuse import code, metric, say
 
 pytestmark = pytest.mark.tsan
@@ -156,6 +157,29 @@ def test_a_package_comes_as_it_is(server):
     answer = server.post("/v1/control/packages", GZIP, headers={
         "Content-Type": "application/vnd.xinfer.xpkg", "Content-Encoding": "gzip"})
     assert answer.status == 415 and answer.headers["accept-encoding"] == "identity", answer
+
+
+def over_h2(server, body, *headers, streamed=False):
+    """The same door over HTTP/2, by curl; streamed: of a length that nobody knows."""
+    sent = [word for h in (*headers, "Content-Type: application/octet-stream", "Xinfer-Dtype: FP32")
+            for word in ("-H", h)]
+    how = ["-X", "POST", "-T", "-"] if streamed else ["--data-binary", "@-"]
+    return curl(*sent, *how, server.url + "/v1/infer/double", body=body)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_the_same_over_http2(server, bomb, streamed):
+    rows = 300000
+    status, _, body = over_h2(server, gzip.compress(tensor(rows), 1), "Content-Encoding: gzip",
+                              "Xinfer-Shape: %d,4" % rows, "Accept: application/octet-stream",
+                              "Accept-Encoding: deflate", streamed=streamed)
+    assert status == 200
+    last = ((rows - 1) % 31, (rows - 1) % 7, 1, 0.5)
+    assert zlib.decompress(body)[-16:] == floats(*(2 * v + 1 for v in last))
+    for packed_body, wanted in ((bomb, 413), (GZIP[:-3], 400), (b"none", 400), (GZIP + b"tail", 400)):
+        status, _, body = over_h2(server, packed_body, "Content-Encoding: gzip",
+                                  "Xinfer-Shape: 100,4", streamed=streamed)
+        assert status == wanted and json.loads(body)["code"] in ("XI-0107", "XI-0112"), body
 
 
 # bombs
