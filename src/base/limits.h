@@ -23,10 +23,10 @@
 #define XI_SLOW_HEAD_MS     10000         /* to send the whole head */
 #define XI_SLOW_BYTES_PER_S (64 * XI_KIB) /* averaged over XI_SLOW_WINDOW_MS */
 #define XI_SLOW_WINDOW_MS   10000
-#define XI_INFLATE_GRACE    (32 * XI_MIB) /* a compressed body may be that large, whatever its ratio \
-                                           */
+/* A compressed body: what it may be whatever its ratio; then the ratio; how many at once. */
+#define XI_INFLATE_GRACE (32 * XI_MIB)
 #define XI_INFLATE_RATIO 128
-#define XI_INFLATING_MAX 1024 /* such bodies on their way in */
+#define XI_INFLATING_MAX 1024
 
 /* JSON */
 #define XI_JSON_DEPTH_MAX 64
