@@ -16,7 +16,7 @@ deps: ## install the missing Debian packages, fetch pinned parts into build/deps
 	@deps/fetch build zoo
 
 deps-test: deps
-	@deps/apt build zoo test
+	@deps/apt build zoo test fuzz
 	@deps/fetch
 
 build: deps ## build xinferd, xinfer, xinfer-host and the engines
