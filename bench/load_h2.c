@@ -70,6 +70,10 @@ static void prepare(struct run *r)
     if (is_grpc(r)) {
         add_header("content-type", "application/grpc");
         add_header("te", "trailers");
+    } else if (r->o.body_file) {
+        static char length[32];
+        (void)snprintf(length, sizeof length, "%zu", message);
+        add_header("content-length", length);
     }
     for (int i = 0; i < r->o.n_headers; i++)
         add_line(r->o.headers[i]);

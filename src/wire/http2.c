@@ -112,10 +112,12 @@ static size_t land(struct xi_http2 *h, struct xi_http2_stream *s, const uint8_t 
         fail_stream(h, s, XI_ETOOBIG, "body larger than this route takes");
         return 0;
     }
-    memcpy(q->sink + q->sink_len, p, k);
+    if (p != q->sink + q->sink_len) { /* else it was read to its place */
+        memcpy(q->sink + q->sink_len, p, k);
+        q->copied += k;
+    }
     q->sink_len += k;
     q->received += k;
-    q->copied += k;
     if (q->eager && q->sink_len == q->sink_room)
         h->events->http.full(h->ctx, q);
     return k;
@@ -230,6 +232,7 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     size_t took = n;
 
     (void)flags;
+    h->data_left -= n < h->data_left ? n : h->data_left;
     earn(h, (uint32_t)(n / 1024));
     if (s != NULL && !s->over) {
         int waits = s->delivering || s->ahead.len > s->ahead_at;
@@ -243,13 +246,39 @@ static int on_data(nghttp2_session *session, uint8_t flags, int32_t id, const ui
     return 0;
 }
 
+uint8_t *xi_http2_place(const struct xi_http2 *h, size_t least, size_t *ret_n)
+{
+    if (h->data_left < least)
+        return NULL;
+    const struct xi_http2_stream *s = nghttp2_session_get_stream_user_data(h->session, h->data_id);
+    if (s == NULL || s->over || s->ended || s->ahead.len > s->ahead_at)
+        return NULL;
+    const struct xi_http_stream *q = s->http;
+    if (q->sink == NULL || q->paused || q->discard || q->sink_room - q->sink_len < least)
+        return NULL;
+    uint64_t room = q->sink_room - q->sink_len;
+    *ret_n = h->data_left < room ? h->data_left : (size_t)room;
+    return q->sink + q->sink_len;
+}
+
 /* ---- the head ---- */
+
+/* nghttp2 keeps what comes of such a frame until it is whole. */
+static int is_gathered(uint8_t type)
+{
+    return type != NGHTTP2_DATA && type != NGHTTP2_HEADERS && type != NGHTTP2_CONTINUATION;
+}
 
 static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head, void *ctx)
 {
     struct xi_http2 *h = ctx;
 
     (void)session;
+    h->data_id = head->stream_id;
+    h->data_left =
+        head->type == NGHTTP2_DATA && !(head->flags & NGHTTP2_FLAG_PADDED) ? head->length : 0;
+    if (head->length > XI_HTTP2_FRAME_MAX && is_gathered(head->type))
+        return NGHTTP2_ERR_CALLBACK_FAILURE;
     if (head->type == NGHTTP2_HEADERS)
         h->continued = 0;
     else if (head->type == NGHTTP2_CONTINUATION && ++h->continued > CONTINUATIONS_MAX)
@@ -664,6 +693,7 @@ static int greet(nghttp2_session *session)
     static const nghttp2_settings_entry settings[] = {
         {NGHTTP2_SETTINGS_MAX_CONCURRENT_STREAMS, XI_HTTP2_STREAMS_MAX},
         {NGHTTP2_SETTINGS_INITIAL_WINDOW_SIZE, XI_HTTP2_WINDOW},
+        {NGHTTP2_SETTINGS_MAX_FRAME_SIZE, XI_HTTP2_FRAME_TAKEN},
         {NGHTTP2_SETTINGS_MAX_HEADER_LIST_SIZE, XI_HTTP_HEAD_MAX},
         {NGHTTP2_SETTINGS_NO_RFC7540_PRIORITIES, 1}, /* no tree of streams is kept */
     };

@@ -2,11 +2,12 @@
  * time; no I/O, no clock. One struct xi_http2 per connection, one xi_http2_stream per request.
  *
  * In: bytes are fed; heads, bodies and ends come as the events of http.h, so that whoever serves
- * HTTP/1.1 serves this. A body byte is copied once, to the stream's sink. What comes while a stream
- * is paused or has no sink is kept, and the client may send no more than its window: 256 KiB, and
- * as much beyond as the sink has room for.
- * Out: answers are queued; xi_http2_pull hands out what is to be written, in its order, and for the
- * bytes of bodies the owner is asked where they lie (`ready`, then `data`): they are not copied.
+ * HTTP/1.1 serves this. A body byte is copied once, to the stream's sink; what of a large frame is
+ * read where xi_http2_place says is not copied at all. What comes while a stream is paused or has
+ * no sink is kept, and the client may send no more than its window: 256 KiB, and as much beyond as
+ * the sink has room for. Out: answers are queued; xi_http2_pull hands out what is to be written, in
+ * its order, and for the bytes of bodies the owner is asked where they lie (`ready`, then `data`):
+ * they are not copied.
  *
  * Events come from inside feed, resume and pull; from there every function may be called but feed,
  * pull and fini. */
@@ -21,6 +22,7 @@
 #define XI_HTTP2_CONNECTION  (8 * XI_MIB)   /* bytes of all streams that nobody has taken yet */
 #define XI_HTTP2_HEAD_BYTES  9              /* of every frame */
 #define XI_HTTP2_FRAME_MAX   (16 * XI_KIB)  /* of a frame that we send */
+#define XI_HTTP2_FRAME_TAKEN XI_MIB         /* of a frame of a body that we take */
 #define XI_HTTP2_PREFACE     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 struct nghttp2_session;
@@ -65,6 +67,8 @@ struct xi_http2 {
     struct xi_http2_stream *streams, *heading; /* open ones; the one whose head is coming */
     uint32_t n_streams;
     uint64_t frames, ahead_bytes; /* that came; of all streams */
+    size_t data_left;             /* of the body's frame that is coming */
+    int32_t data_id;              /* and its stream */
     unsigned continued;           /* frames of the head that is coming */
     uint32_t noise, cut; /* frames that bring nothing, streams given up; forgiven with time */
     const char *flood;   /* the client is told to go; why */
@@ -76,6 +80,10 @@ enum xi_rc xi_http2_init(struct xi_http2 *h, const struct xi_http2_events *event
 void xi_http2_fini(struct xi_http2 *h);
 /* Takes all bytes. -1: the connection cannot go on; what pull still gives says why. */
 int xi_http2_feed(struct xi_http2 *h, const void *data, size_t n) XI_MUST_CHECK;
+/* Where the next bytes are best read to, and how many: the rest of a body's frame, in the sink it
+ * is for; fed from there, they are not copied. NULL: where `least` bytes or more would not fit,
+ * anywhere will do. */
+uint8_t *xi_http2_place(const struct xi_http2 *h, size_t least, size_t *ret_n);
 /* The stream was un-paused, or has a sink now. */
 void xi_http2_resume(struct xi_http2 *h, struct xi_http2_stream *s);
 

@@ -545,6 +545,94 @@ static void goaway_ends_in_peace(void **state)
 
 /* ---- floods: frames by hand, nothing is read back ---- */
 
+static void feed_frame_head(uint8_t type, uint8_t flags, uint32_t id, size_t n)
+{
+    const uint8_t head[9] = {
+        (uint8_t)(n >> 16),  (uint8_t)(n >> 8),   (uint8_t)n,         type,       flags,
+        (uint8_t)(id >> 24), (uint8_t)(id >> 16), (uint8_t)(id >> 8), (uint8_t)id};
+
+    assert_int_equal(xi_http2_feed(&server, head, sizeof head), 0);
+}
+
+/* A socket's bytes: to where the codec wants them, else to a buffer of ours. Returns how many. */
+static size_t receive(const uint8_t *bytes, size_t n, size_t *placed)
+{
+    static uint8_t buffer[4096];
+    size_t room = sizeof buffer;
+    uint8_t *place = xi_http2_place(&server, sizeof buffer, &room), *at = place ? place : buffer;
+
+    n = n < room ? n : room;
+    memcpy(at, bytes, n);
+    assert_int_equal(xi_http2_feed(&server, at, n), 0);
+    *placed += place ? n : 0;
+    return n;
+}
+
+static void a_large_frame_is_read_to_its_place(void **state)
+{
+    enum { BODY = 1500000, FRAME = 1000000 };
+    nghttp2_nv more[] = {NV("content-length", "1500000")};
+    size_t placed = 0, n = 0;
+
+    (void)state;
+    uint32_t id = (uint32_t)ask("/", 0, 1, more, 1);
+    struct request *r = requests[0];
+    assert_null(xi_http2_place(&server, 1, &n)); /* no frame is coming */
+    feed_frame_head(NGHTTP2_DATA, 0, id, FRAME);
+    for (size_t at = 0; at < FRAME;)
+        at += receive(answer + at, FRAME - at < 70000 ? FRAME - at : 70000, &placed);
+    assert_true(placed >= FRAME - 4096);
+    feed_frame_head(NGHTTP2_DATA, NGHTTP2_FLAG_END_STREAM, id, BODY - FRAME);
+    for (size_t at = FRAME; at < BODY;)
+        at += receive(answer + at, BODY - at < 70000 ? BODY - at : 70000, &placed);
+    assert_memory_equal(r->stream.sink, answer, BODY);
+    assert_int_equal(r->stream.copied, BODY - placed);
+    assert_int_equal(r->stream.received, BODY);
+    assert_int_equal(r->ends, 1);
+    assert_null(xi_http2_place(&server, 1, &n));
+}
+
+/* What is not for the sink, or more than it has room for, is read elsewhere. */
+static void a_place_is_the_sinks_alone(void **state)
+{
+    size_t n = 0;
+
+    (void)state;
+    sink_room = 100000;
+    uint32_t id = (uint32_t)ask("/", 0, 1, NULL, 0);
+    struct request *r = requests[0];
+    feed_frame_head(NGHTTP2_DATA, 0, id, 200000);
+    assert_ptr_equal(xi_http2_place(&server, 65536, &n), r->stream.sink);
+    assert_int_equal(n, 100000);
+    assert_null(xi_http2_place(&server, 100001, &n));
+    r->stream.paused = 1;
+    assert_null(xi_http2_place(&server, 1, &n));
+    r->stream.paused = 0;
+    r->stream.discard = 1;
+    assert_null(xi_http2_place(&server, 1, &n));
+    r->stream.discard = 0;
+    xi_http2_reset(&server, &r->h2);
+    assert_null(xi_http2_place(&server, 1, &n));
+}
+
+static void a_padded_frame_has_no_place(void **state)
+{
+    size_t n = 0;
+
+    (void)state;
+    uint32_t id = (uint32_t)ask("/", 0, 1, NULL, 0);
+    feed_frame_head(NGHTTP2_DATA, NGHTTP2_FLAG_PADDED, id, 200000);
+    assert_null(xi_http2_place(&server, 1, &n));
+}
+
+static void only_bodies_and_heads_come_in_large_frames(void **state)
+{
+    const uint8_t head[9] = {0, 0x80, 0, NGHTTP2_GOAWAY};
+
+    (void)state;
+    assert_int_equal(xi_http2_feed(&server, head, sizeof head), -1);
+}
+
 static int feed_frame(uint8_t type, uint8_t flags, uint32_t id, const void *payload, size_t n)
 {
     static uint8_t frame[9 + 16384];
@@ -690,6 +778,10 @@ int main(void)
         TEST(rapid_resets_end),
         TEST(continuation_floods_end),
         TEST(heads_in_many_frames_end),
+        TEST(a_large_frame_is_read_to_its_place),
+        TEST(a_place_is_the_sinks_alone),
+        TEST(a_padded_frame_has_no_place),
+        TEST(only_bodies_and_heads_come_in_large_frames),
         TEST(garbage_ends),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

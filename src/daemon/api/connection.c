@@ -133,7 +133,7 @@ static void on_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *buf)
         return;
     }
     if (c->h2 != NULL)
-        window = xi_h2_scratch(c->server, &n);
+        window = xi_h2_window(c, &n);
     else if (c->stash.len == 0 && c->x != NULL)
         xi_http1_window(&c->http, &window, &n);
     if (n == 0) {

@@ -113,7 +113,8 @@ void xi_h2_flush(struct xi_http_server *server);
 /* The connection closes: its clients have gone; it is closed: its memory. */
 void xi_h2_leave(struct xi_conn *c);
 void xi_h2_free(struct xi_conn *c);
-uint8_t *xi_h2_scratch(struct xi_http_server *server, size_t *ret_n);
+/* Where its next bytes are read to, and how many; good until they are taken. */
+uint8_t *xi_h2_window(struct xi_conn *c, size_t *ret_n);
 
 /* Some connection has something to write: xi_h2_flush with the end of this turn. */
 void xi_server_flush(struct xi_http_server *server);

@@ -534,10 +534,15 @@ void xi_h2_take(struct xi_conn *c, const uint8_t *data, size_t n)
 
 /* ---- the connection ---- */
 
-uint8_t *xi_h2_scratch(struct xi_http_server *server, size_t *ret_n)
+uint8_t *xi_h2_window(struct xi_conn *c, size_t *ret_n)
 {
-    *ret_n = sizeof server->batch->in;
-    return server->batch->in;
+    struct xi_h2_batch *b = c->server->batch;
+    uint8_t *place = xi_http2_place(&c->h2->wire, SCRATCH, ret_n);
+
+    if (place != NULL)
+        return place;
+    *ret_n = sizeof b->in;
+    return b->in;
 }
 
 int xi_h2_begin(struct xi_conn *c)
