@@ -75,7 +75,7 @@ static void clean(struct xi_exchange *x)
     keep_small(&x->body);
     x->route = NULL;
     x->who = (struct xi_identity){0};
-    x->param[0] = '\0';
+    x->param[0] = x->version[0] = '\0';
     x->answered = x->streaming = x->begun = x->unhurried = x->status = 0;
     x->retry_after_s = 0;
     x->request = 0;
@@ -196,7 +196,7 @@ static enum xi_rc admit(struct xi_exchange *x, char allow[64], enum xi_coding *r
     enum xi_rc rc = xi_gate_origin(&server->gate, s, over_socket, err);
 
     if (rc == XI_OK)
-        rc = xi_route_find(s->method, s->path, &x->route, x->param, allow, err);
+        rc = xi_route_find(s->method, s->path, &x->route, x->param, x->version, allow, err);
     if (rc == XI_OK)
         rc = xi_route_query_check(x->route, s->query ? s->query : "", err);
     if (rc == XI_OK)

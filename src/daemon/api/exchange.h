@@ -65,7 +65,8 @@ struct xi_exchange {
     struct xi_flow flow;
     const struct xi_route *route;
     struct xi_identity who;
-    char param[XI_NAME_MAX + 1]; /* of the route's {…}, decoded and checked */
+    char param[XI_PARAM_MAX + 1];     /* of the route's {…}, decoded and checked */
+    char version[XI_VERSION_MAX + 1]; /* of its second one; "" : it has none */
     uint64_t born_ns;
     uint64_t request; /* number of the inference that was made of it; 0: none */
 

@@ -38,7 +38,7 @@ static enum xi_rc need_loan(struct xi_oip_regions *r, struct xi_regions *regions
 }
 
 static enum xi_rc take_input(struct xi_oip_regions *r, struct xi_regions *regions,
-                             const char *tenant, struct xi_oip_request *ask, uint32_t i,
+                             const char *tenant, int copy, struct xi_oip_request *ask, uint32_t i,
                              struct xi_err *err)
 {
     struct xi_oip_tensor *in = &ask->inputs[i];
@@ -50,7 +50,7 @@ static enum xi_rc take_input(struct xi_oip_regions *r, struct xi_regions *region
                             &segment, &r->input_at[i], err);
     if (rc != XI_OK)
         return rc;
-    if (!is_copied(in, r->input_at[i])) {
+    if (!copy && !is_copied(in, r->input_at[i])) {
         rc = need_loan(r, regions, err);
         if (rc != XI_OK)
             xi_segment_put(segment);
@@ -68,7 +68,7 @@ static enum xi_rc take_input(struct xi_oip_regions *r, struct xi_regions *region
 
 static int output_index(const struct xi_signature *s, const char *name)
 {
-    for (uint32_t i = 0; i < s->n_outputs; i++)
+    for (uint32_t i = 0; s != NULL && i < s->n_outputs; i++)
         if (strcmp(s->outputs[i].name, name) == 0)
             return (int)i;
     return -1;
@@ -102,7 +102,7 @@ enum xi_rc xi_oip_regions_take(struct xi_oip_regions *r, struct xi_regions *regi
     for (uint32_t i = 0; i < ask->n_inputs && rc == XI_OK; i++)
         if (ask->inputs[i].where == XI_OIP_REGION) {
             r->used = 1;
-            rc = take_input(r, regions, tenant, ask, i, err);
+            rc = take_input(r, regions, tenant, signature == NULL, ask, i, err);
         }
     for (uint32_t i = 0; i < ask->n_outputs && rc == XI_OK; i++)
         if (ask->outputs[i].region.name[0] != '\0') {

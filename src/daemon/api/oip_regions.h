@@ -20,7 +20,8 @@ struct xi_oip_regions {
     uint64_t output_at[XI_TENSORS_MAX];
 };
 
-/* Finds the regions that `ask` names for its inputs and outputs, which fit the model (signature).
+/* Finds the regions that `ask` names for its inputs and outputs, which fit the model (signature;
+ * NULL: its flow, whose file is copied).
  * Inputs that can stay where they lie are lent; those that are copied get a place behind what ask
  * has as text (text_bytes grows, the input's offset says where). Outputs of the model get their
  * place. On failure end is called by the caller, as ever. ETENSOR, and as of xi_region_take. */

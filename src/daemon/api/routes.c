@@ -123,22 +123,32 @@ unsigned xi_type_bit(const char *media_type)
     return 0;
 }
 
-/* Byte by byte: no spelling of a path reaches a route but its own. *ret_param is where the {…}
- * segment begins in path, or NULL. */
-static int path_matches(const char *pattern, const char *path, const char **ret_param,
-                        size_t *ret_bytes)
-{
-    const char *brace = strchr(pattern, '{');
-    size_t n = brace ? (size_t)(brace - pattern) : strlen(pattern) + 1;
+/* A {…} segment of a path as it stands there. */
+struct segment {
+    const char *at;
+    size_t n;
+};
 
-    *ret_param = NULL;
-    if (strncmp(pattern, path, n) != 0)
-        return 0;
-    if (brace == NULL)
-        return 1;
-    *ret_param = path + n;
-    *ret_bytes = strcspn(path + n, "/");
-    return *ret_bytes > 0 && strcmp(path + n + *ret_bytes, strchr(brace, '}') + 1) == 0;
+/* Byte by byte: no spelling of a path reaches a route but its own. What stands for the {…} segments
+ * goes to ret. */
+static int path_matches(const char *pattern, const char *path, struct segment ret[2])
+{
+    unsigned found = 0;
+
+    ret[0] = ret[1] = (struct segment){NULL, 0};
+    while (*pattern != '\0') {
+        if (*pattern != '{') {
+            if (*pattern++ != *path++)
+                return 0;
+            continue;
+        }
+        pattern += strcspn(pattern, "}") + 1;
+        ret[found] = (struct segment){path, strcspn(path, "/")};
+        if (ret[found].n == 0)
+            return 0;
+        path += ret[found++].n;
+    }
+    return *path == '\0';
 }
 
 /* A region's name is its client's to choose (ipc/regions.h). */
@@ -147,20 +157,49 @@ static int is_checked(const struct xi_route *route)
     return strstr(route->path, "{region}") == NULL;
 }
 
-/* A name, an id, a digest ("sha256:" may stand before it), or name:version. */
+/* A name, an id, a digest ("sha256:" may stand before it), name:version, or name@flow. */
 static enum xi_rc check_param(const char *text, struct xi_err *err)
 {
-    char half[XI_NAME_MAX + 1];
+    char half[XI_PARAM_MAX + 1];
     const char *colon = strchr(text, ':');
     size_t n = colon ? (size_t)(colon - text) : strlen(text);
 
-    if (n > XI_NAME_MAX)
-        n = XI_NAME_MAX;
     memcpy(half, text, n);
     half[n] = '\0';
+    if (colon == NULL && n > 5 && strcmp(half + n - 5, "@flow") == 0)
+        half[n - 5] = '\0';
     enum xi_rc rc = xi_name_check(half, "name", err);
     if (rc == XI_OK && colon != NULL && !xi_name_valid(colon + 1) && !xi_semver_valid(colon + 1))
         rc = xi_fail(err, XI_EINVAL, "\"%.60s\" is no version", colon + 1);
+    return rc;
+}
+
+/* SemVer, or a bare number. */
+static enum xi_rc check_version(const char *text, struct xi_err *err)
+{
+    if (xi_semver_valid(text) || strspn(text, "0123456789") == strlen(text))
+        return XI_OK;
+    (void)xi_fail(err, XI_EINVAL, "\"%.60s\" is no version", text);
+    return xi_hint(err, "such as 1.4.0, or 2 for 2.0.0");
+}
+
+static enum xi_rc read_params(const struct xi_route *route, const struct segment found[2],
+                              char param[XI_PARAM_MAX + 1], char version[XI_VERSION_MAX + 1],
+                              struct xi_err *err)
+{
+    enum xi_rc rc = XI_OK;
+
+    param[0] = version[0] = '\0';
+    if (found[0].at != NULL) {
+        rc = xi_http_percent_decode(found[0].at, found[0].n, param, XI_PARAM_MAX + 1, err);
+        if (rc == XI_OK && is_checked(route))
+            rc = check_param(param, err);
+    }
+    if (rc == XI_OK && found[1].at != NULL) {
+        rc = xi_http_percent_decode(found[1].at, found[1].n, version, XI_VERSION_MAX + 1, err);
+        if (rc == XI_OK)
+            rc = check_version(version, err);
+    }
     return rc;
 }
 
@@ -173,32 +212,24 @@ static void add_allow(char allow[64], const char *method)
 }
 
 enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_route **ret,
-                         char param[XI_NAME_MAX + 1], char ret_allow[64], struct xi_err *err)
+                         char param[XI_PARAM_MAX + 1], char version[XI_VERSION_MAX + 1],
+                         char ret_allow[64], struct xi_err *err)
 {
     const struct xi_route *r;
-    const char *at = NULL;
-    size_t n = 0;
+    struct segment found[2];
 
     ret_allow[0] = '\0';
     if (strcmp(method, "HEAD") == 0)
         method = "GET";
     for (size_t i = xi_grpc_path(path) ? N_ROUTES : 0; (r = xi_route_at(i)) != NULL; i++) {
-        if (!path_matches(r->path, path, &at, &n))
+        if (!path_matches(r->path, path, found))
             continue;
         if (strcmp(r->method, method) != 0) {
             add_allow(ret_allow, r->method);
             continue;
         }
-        param[0] = '\0';
-        if (at != NULL) {
-            enum xi_rc rc = xi_http_percent_decode(at, n, param, XI_NAME_MAX + 1, err);
-            if (rc == XI_OK && is_checked(r))
-                rc = check_param(param, err);
-            if (rc != XI_OK)
-                return rc;
-        }
         *ret = r;
-        return XI_OK;
+        return read_params(r, found, param, version, err);
     }
     if (ret_allow[0] != '\0')
         return xi_fail(err, XI_EMETHOD, "%s is not allowed here, only %s", method, ret_allow);
@@ -275,21 +306,6 @@ enum xi_rc xi_query_uint(const char *query, const char *name, uint64_t min, uint
     return XI_OK;
 }
 
-static void describe_query(struct xi_str *s, const struct xi_route *r)
-{
-    const char *const *names = known_query(r);
-
-    if (*names == NULL)
-        return;
-    xi_str_puts(s, ",\"parameters\":[");
-    for (unsigned i = 0; names[i] != NULL; i++)
-        xi_str_printf(s,
-                      "%s{\"name\":\"%s\",\"in\":\"query\",\"required\":false,"
-                      "\"schema\":{\"type\":\"integer\"}}",
-                      i ? "," : "", names[i]);
-    xi_str_puts(s, "]");
-}
-
 static void describe_body(struct xi_str *s, const struct xi_route *r)
 {
     const char *comma = "";
@@ -307,10 +323,30 @@ static void describe_body(struct xi_str *s, const struct xi_route *r)
     xi_str_printf(s, "}},\"x-body-limit\":%llu", (unsigned long long)r->body_limit);
 }
 
+/* Both kinds of parameters, which are one list. */
+static void describe_params(struct xi_str *s, const struct xi_route *r)
+{
+    const char *brace = strchr(r->path, '{'), *comma = "";
+    const char *const *names = known_query(r);
+
+    if (brace == NULL && *names == NULL)
+        return;
+    xi_str_puts(s, ",\"parameters\":[");
+    for (; brace != NULL; brace = strchr(brace + 1, '{'), comma = ",")
+        xi_str_printf(s,
+                      "%s{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,"
+                      "\"schema\":{\"type\":\"string\"}}",
+                      comma, (int)strcspn(brace, "}") - 1, brace + 1);
+    for (; *names != NULL; names++, comma = ",")
+        xi_str_printf(s,
+                      "%s{\"name\":\"%s\",\"in\":\"query\",\"required\":false,"
+                      "\"schema\":{\"type\":\"integer\"}}",
+                      comma, *names);
+    xi_str_puts(s, "]");
+}
+
 static void describe(struct xi_str *s, const struct xi_route *r)
 {
-    const char *brace = strchr(r->path, '{');
-
     xi_str_printf(s, "\"%c%c%c%s\":{\"summary\":", r->method[0] | 32, r->method[1] | 32,
                   r->method[2] | 32,
                   strcmp(r->method, "POST") == 0     ? "t"
@@ -318,12 +354,7 @@ static void describe(struct xi_str *s, const struct xi_route *r)
                                                      : "");
     xi_str_json(s, r->summary);
     xi_str_printf(s, ",\"x-role\":\"%s\"", xi_role_name(r->role));
-    if (brace != NULL)
-        xi_str_printf(s,
-                      ",\"parameters\":[{\"name\":\"%.*s\",\"in\":\"path\",\"required\":true,"
-                      "\"schema\":{\"type\":\"string\"}}]",
-                      (int)strcspn(brace, "}") - 1, brace + 1);
-    describe_query(s, r);
+    describe_params(s, r);
     if (r->body != XI_TAKES_NOTHING)
         describe_body(s, r);
     xi_str_puts(s, ",\"responses\":{\"200\":{\"description\":\"success\"},\"default\":{"

@@ -12,6 +12,9 @@
 
 struct xi_exchange;
 
+#define XI_PARAM_MAX   (XI_NAME_MAX + 8) /* name@flow is longer than a name */
+#define XI_VERSION_MAX 71
+
 enum xi_body_kind {
     XI_TAKES_NOTHING = 0,
     XI_TAKES_TEXT, /* small JSON, in private memory */
@@ -32,7 +35,7 @@ enum {
 };
 
 struct xi_route {
-    const char *method, *path; /* the path may hold one {…} segment */
+    const char *method, *path; /* the path may hold two {…} segments: a name and a version */
     enum xi_role role;
     enum xi_body_kind body;
     uint64_t body_limit;
@@ -47,11 +50,11 @@ struct xi_route {
 
 size_t xi_routes_count(void);
 const struct xi_route *xi_route_at(size_t i);
-/* EROUTE, EMETHOD (ret_allow gets the methods), EINVAL for a parameter that is no name. HEAD
- * finds GET. param is decoded. */
+/* EROUTE, EMETHOD (ret_allow gets the methods), EINVAL for a parameter that is no name or no
+ * version. HEAD finds GET. param and version are decoded; "" where the path has none. */
 enum xi_rc xi_route_find(const char *method, const char *path, const struct xi_route **ret,
-                         char param[XI_NAME_MAX + 1], char ret_allow[64],
-                         struct xi_err *err) XI_MUST_CHECK;
+                         char param[XI_PARAM_MAX + 1], char version[XI_VERSION_MAX + 1],
+                         char ret_allow[64], struct xi_err *err) XI_MUST_CHECK;
 /* EINVAL for a name that the route does not know, twice the same name, or a broken escape. */
 enum xi_rc xi_route_query_check(const struct xi_route *route, const char *query,
                                 struct xi_err *err) XI_MUST_CHECK;

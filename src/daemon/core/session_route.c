@@ -37,11 +37,39 @@ static int pick(struct xi_named *name, const struct xi_route_ask *ask)
     return xi_targets_pick(name->targets, name->n, xi_sequence_hash(ask->client, seq->id) | 1);
 }
 
+/* Is this the version that is asked for? A bare "2" means 2.0.0. */
+static int of_version(const struct xi_session *s, const char *version)
+{
+    size_t n = strlen(version);
+
+    if (strspn(version, "0123456789") != n)
+        return strcmp(s->version, version) == 0;
+    return strncmp(s->version, version, n) == 0 && strcmp(s->version + n, ".0.0") == 0;
+}
+
+static enum xi_rc no_version(const struct xi_session *s, const char *version, struct xi_err *err)
+{
+    (void)xi_fail(err, XI_ENOENT, "\"%.60s\" has no version \"%.70s\" loaded", s->name, version);
+    return xi_hint(err, "its version is %s", s->version);
+}
+
+/* Of the sessions of a name, the one of this version. */
+static enum xi_rc pick_version(struct xi_named *name, const char *version, struct xi_entry **ret,
+                               struct xi_err *err)
+{
+    for (uint32_t i = 0; i < name->n; i++)
+        if (of_version(&name->targets[i].entry->s, version)) {
+            *ret = name->targets[i].entry;
+            return XI_OK;
+        }
+    return no_version(&name->targets[0].entry->s, version, err);
+}
+
 /* The entry that a request for this name or id goes to. */
 static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
                          struct xi_entry **ret, struct xi_err *err)
 {
-    const char *which = ask->name_or_id;
+    const char *which = ask->name_or_id, *version = ask->version ? ask->version : "";
     struct xi_named *name;
     int at;
 
@@ -51,6 +79,8 @@ static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
         int goes_on = mine && ask->sequence != NULL && e->s.state == XI_SESSION_READY &&
                       xi_sequences_has(&e->s, ask->client, ask->sequence->id);
 
+        if (mine && *version != '\0' && !of_version(&e->s, version))
+            return no_version(&e->s, version, err);
         if (mine && (e->s.successor[0] == '\0' || goes_on)) {
             *ret = e;
             return XI_OK;
@@ -61,6 +91,8 @@ static enum xi_rc choose(struct xi_sessions *m, const struct xi_route_ask *ask,
     name = xi_names_find(m, ask->tenant != NULL ? ask->tenant : "default", which);
     if (name == NULL)
         return xi_sessions_find(m, ask->tenant, which, &(struct xi_session *){NULL}, err);
+    if (*version != '\0')
+        return pick_version(name, version, ret, err);
     at = pick(name, ask);
     *ret = name->targets[at < 0 ? 0 : at].entry;
     return XI_OK;

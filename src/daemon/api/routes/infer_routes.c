@@ -1,69 +1,21 @@
-/* POST /v1/infer/{id}: the head is read here, the body in infer_body.c, the answer is written in
- * infer_answer.c. POST /v1/echo. */
+/* POST /v1/infer/{id}: the head is read here and in infer_head.c, the body in infer_body.c, the
+ * answer is written in infer_answer.c. POST /v1/echo. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/clock.h"
-#include "daemon/api/connection.h"
 #include "daemon/api/infer.h"
 
 #define DEADLINE_MAX_MS 3600000
-#define SESSION_WAIT_MS 30000u /* at the door of a session that is being loaded */
 
-void xi_infer_free(struct xi_infer *inf)
-{
-    if (inf == NULL)
-        return;
-    free(inf->oip);
-    xi_str_fini(&inf->names);
-    free(inf);
-}
-
-static void release(struct xi_exchange *x)
-{
-    struct xi_infer *inf = x->infer;
-
-    xi_reply_release(&inf->reply);
-    xi_slot_put(inf->tensors);
-    inf->tensors = NULL;
-    if (inf->session != NULL)
-        xi_session_leave(inf->session);
-    inf->session = NULL;
-}
-
-static enum xi_rc read_sequence(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+static enum xi_rc read_sequence(struct xi_exchange *x, struct xi_sequence_ask *ret,
+                                struct xi_err *err)
 {
     const char *value = xi_http_header(&x->stream, "xinfer-sequence");
 
-    inf->sequence.id[0] = '\0';
-    return value == NULL ? XI_OK : xi_sequence_parse(value, &inf->sequence, err);
-}
-
-static enum xi_rc find_session(struct xi_exchange *x, struct xi_infer *inf, int *ret_wait,
-                               struct xi_err *err)
-{
-    struct xi_route_ask ask = {
-        .tenant = x->who.tenant, .name_or_id = x->param, .client = x->who.tenant};
-
-    if (x->who.role == XI_ROLE_ADMIN && xi_uuid_valid(x->param))
-        ask.tenant = NULL;
-    if (inf->sequence.id[0] != '\0')
-        ask.sequence = &inf->sequence;
-    return xi_sessions_route(x->server->service->sessions, &ask, &inf->session, ret_wait, err);
-}
-
-/* A model that has no room says when it may have some. */
-static void answer_refused(struct xi_exchange *x, const struct xi_err *err)
-{
-    struct xi_session *s = NULL;
-    struct xi_err none;
-
-    if (err->rc == XI_EBUDGET &&
-        xi_sessions_find(x->server->service->sessions, x->who.tenant, x->param, &s, &none) == XI_OK)
-        x->retry_after_s = s->retry_after_s;
-    xi_answer_problem(x, err);
+    ret->id[0] = '\0';
+    return value == NULL ? XI_OK : xi_sequence_parse(value, ret, err);
 }
 
 static enum xi_rc read_priority(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
@@ -71,37 +23,36 @@ static enum xi_rc read_priority(struct xi_exchange *x, struct xi_infer *inf, str
     static const char *const names[] = {"realtime", "normal", "batch"};
     const char *value = xi_http_header(&x->stream, "xinfer-priority");
 
-    inf->priority = inf->session->options.priority;
     if (value == NULL)
         return XI_OK;
     for (int i = 0; i < 3; i++)
         if (strcmp(value, names[i]) == 0) {
-            inf->priority = (enum xi_priority)i;
+            inf->call.priority = (enum xi_priority)i;
             return XI_OK;
         }
     return xi_fail(err, XI_EINVAL, "Xinfer-Priority: \"%.20s\" is none of realtime, normal, batch",
                    value);
 }
 
-static enum xi_rc read_deadline(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
+static enum xi_rc read_deadline(struct xi_exchange *x, uint64_t *ret, struct xi_err *err)
 {
     const char *value = xi_http_header(&x->stream, "xinfer-deadline-ms");
     size_t n = value ? strlen(value) : 0;
 
-    inf->deadline_ns = 0;
+    *ret = 0;
     if (value == NULL)
         return XI_OK;
     long ms = n > 0 && n < 9 && strspn(value, "0123456789") == n ? strtol(value, NULL, 10) : 0;
     if (ms < 1 || ms > DEADLINE_MAX_MS)
         return xi_fail(err, XI_EINVAL, "Xinfer-Deadline-Ms: \"%.20s\" is not 1 to %d", value,
                        DEADLINE_MAX_MS);
-    inf->deadline_ns = x->born_ns + (uint64_t)ms * 1000000;
+    *ret = x->born_ns + (uint64_t)ms * 1000000;
     return XI_OK;
 }
 
 static enum xi_rc read_accept(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
-    const struct xi_session *s = inf->session;
+    const struct xi_session *s = inf->call.session;
 
     if (xi_accepts(x, "multipart/mixed"))
         inf->accept = XI_ACCEPT_BOTH;
@@ -150,7 +101,7 @@ static enum xi_rc no_description(const struct xi_session *s, struct xi_err *err)
 /* Body is one tensor: everything but its bytes is in two headers. */
 static enum xi_rc read_raw(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
-    const struct xi_session *s = inf->session;
+    const struct xi_session *s = inf->call.session;
     const char *dtype = xi_http_header(&x->stream, "xinfer-dtype");
     const char *shape = xi_http_header(&x->stream, "xinfer-shape");
     uint64_t length = xi_body_length(x);
@@ -212,14 +163,13 @@ static enum xi_rc read_octets(struct xi_exchange *x, struct xi_infer *inf, struc
 
 static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, struct xi_err *err)
 {
-    const struct xi_session *s = inf->session;
+    const struct xi_session *s = inf->call.session;
     const char *header = xi_http_header(&x->stream, "inference-header-content-length");
     char type[64];
     enum xi_rc rc;
 
     xi_http_media_type(xi_http_header(&x->stream, "content-type"), type, sizeof type);
     unsigned bit = xi_type_bit(type);
-    inf->header_bytes = 0;
     if (bit & (XI_TYPE_JPEG | XI_TYPE_PNG)) {
         inf->input = XI_INPUT_FILE;
         inf->dtype = XI_DT_UNKNOWN;
@@ -241,20 +191,8 @@ static enum xi_rc read_input_kind(struct xi_exchange *x, struct xi_infer *inf, s
     if (bit == XI_TYPE_OCTETS && header == NULL && takes_bytes(s) &&
         xi_http_header(&x->stream, "xinfer-shape") == NULL)
         return read_octets(x, inf, err);
-    if (header != NULL) {
-        uint64_t length = xi_body_length(x);
-        inf->input = XI_INPUT_BINARY;
-        rc = xi_oip_header_length(header, length, &inf->header_bytes, err);
-        if (rc == XI_OK && inf->header_bytes > XI_BODY_JSON_MAX)
-            rc = xi_fail(err, XI_ETOOBIG, "JSON of %" PRIu64 " bytes, the limit is %llu",
-                         inf->header_bytes, XI_BODY_JSON_MAX);
-        return rc;
-    }
-    if (bit == XI_TYPE_JSON) {
-        inf->input = XI_INPUT_JSON;
-        x->stream.body_limit = XI_BODY_JSON_MAX;
-        return XI_OK;
-    }
+    if (header != NULL || bit == XI_TYPE_JSON)
+        return xi_infer_read_layout(inf, header, err);
     inf->input = XI_INPUT_RAW;
     return read_raw(x, inf, err);
 }
@@ -269,11 +207,8 @@ static enum xi_rc read_head(struct xi_exchange *x, struct xi_infer *inf, struct 
     if (rc == XI_OK)
         rc = read_priority(x, inf, err);
     if (rc == XI_OK)
-        rc = read_deadline(x, inf, err);
-    if (rc == XI_OK && x->stream.content_length != XI_HTTP_NO_LENGTH &&
-        x->stream.content_length > x->stream.body_limit)
-        rc = xi_fail(err, XI_ETOOBIG, "JSON of %" PRIu64 " bytes, the limit is %llu",
-                     x->stream.content_length, XI_BODY_JSON_MAX);
+        rc = read_deadline(x, &inf->call.deadline_ns, err);
+    inf->call.binary_all = inf->accept == XI_ACCEPT_BINARY;
     return rc;
 }
 
@@ -282,82 +217,24 @@ static void go_on(struct xi_exchange *x)
 {
     struct xi_err err = {0};
 
+    x->infer->protocol = 0;
     if (read_head(x, x->infer, &err) != XI_OK) {
         xi_answer_problem(x, &err);
         return;
     }
-    /* A binary tail should begin where an engine can bind it. */
-    uint64_t odd = x->infer->header_bytes % XI_OIP_ALIGN;
-    xi_body_slot(x, odd ? XI_OIP_ALIGN - odd : 0);
-}
-
-/* Asked every few milliseconds while the session is loaded for us, or swapped in place. */
-static int retry_session(struct xi_exchange *x, uint64_t now_ns)
-{
-    struct xi_err err = {0};
-    int wait;
-
-    if (find_session(x, x->infer, &wait, &err) != XI_OK) {
-        if (wait && now_ns < x->wait_until_ns)
-            return 0;
-        x->infer->session = NULL;
-        if (wait && x->infer->deadline_ns != 0 && now_ns >= x->infer->deadline_ns)
-            (void)xi_fail(&err, XI_ETIMEOUT, "its deadline passed while its model was loaded");
-        xi_body_wait_over(x);
-        answer_refused(x, &err);
-        return 1;
-    }
-    xi_body_wait_over(x);
-    go_on(x);
-    return 1;
-}
-
-/* The body stays in the socket meanwhile, so that waiting costs no memory. */
-static void wait_for_session(struct xi_exchange *x, struct xi_err *err)
-{
-    struct xi_infer *inf = x->infer;
-    uint64_t until = x->born_ns + SESSION_WAIT_MS * 1000000ull, now = xi_now_ns();
-
-    if (read_deadline(x, inf, err) != XI_OK || x->stream.content_length == 0 ||
-        xi_body_waiting(x->server) >= XI_QUEUE_MAX) {
-        xi_answer_problem(x, err);
-        return;
-    }
-    if (inf->deadline_ns != 0 && inf->deadline_ns < until)
-        until = inf->deadline_ns;
-    xi_body_wait(x, retry_session, until > now ? (unsigned)((until - now) / 1000000u) : 0);
+    xi_infer_welcome(x->infer);
 }
 
 void xi_infer_begin(struct xi_exchange *x)
 {
+    struct xi_sequence_ask sequence;
     struct xi_err err = {0};
-    int wait = 0;
+    uint64_t deadline_ns = 0;
 
-    if (x->infer == NULL) {
-        x->infer = calloc(1, sizeof *x->infer);
-        if (x->infer == NULL) {
-            (void)xi_fail(&err, XI_ENOMEM, "no memory for a request");
-            xi_answer_problem(x, &err);
-            return;
-        }
-        x->infer->x = x;
-        xi_str_init(&x->infer->names, XI_TENSORS_MAX * XI_TENSOR_NAME_MAX);
-    }
-    x->release = release;
-    x->infer->session = NULL;
-    if (read_sequence(x, x->infer, &err) != XI_OK) {
+    if (read_sequence(x, &sequence, &err) != XI_OK || read_deadline(x, &deadline_ns, &err) != XI_OK)
         xi_answer_problem(x, &err);
-        return;
-    }
-    if (find_session(x, x->infer, &wait, &err) == XI_OK) {
-        go_on(x);
-        return;
-    }
-    x->infer->session = NULL;
-    if (wait)
-        wait_for_session(x, &err);
     else
-        answer_refused(x, &err);
+        xi_infer_enter(x, &sequence, deadline_ns, go_on);
 }
 
 void xi_infer_run(struct xi_exchange *x)
