@@ -195,7 +195,8 @@ enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const cha
  * and stays there when weights change), by id where it says one. Wakes an IDLE session. Nothing is
  * allocated. On success the caller holds a reference as a user: xi_session_leave ends it. Else,
  * with *ret_wait set: nobody can say yet (the session is being loaded for this request, or swapped
- * in place): ask again soon. ENOENT also where nobody with this name is of that version. EGONE after a swap: xi_sessions_successor names the one to ask. */
+ * in place): ask again soon. ENOENT also where nobody with this name is of that version. EGONE
+ * after a swap: xi_sessions_successor names the one to ask. */
 struct xi_route_ask {
     const char *tenant; /* NULL: an administrator's, who reaches every id */
     const char *name_or_id;
