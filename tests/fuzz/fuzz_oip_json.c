@@ -45,9 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (text != NULL && xi_oip_read(text, size - 1, data[0], r, &err) == XI_OK) {
         uint64_t tail = 0;
         for (uint32_t i = 0; i < r->n_inputs; i++) {
-            if (r->inputs[i].where != XI_OIP_TEXT)
+            if (r->inputs[i].where == XI_OIP_RAW)
                 tail += r->inputs[i].bytes;
-            else
+            else if (r->inputs[i].where == XI_OIP_TEXT)
                 fill(text, size - 1, &r->inputs[i]);
         }
         XI_ASSERT(tail == data[0]);
