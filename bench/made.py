@@ -41,6 +41,12 @@ def brightness(height, width, step):
                  inputs(("x", UINT8, [1, height, width, 3])), outputs(("y", FLOAT, [1, 1, 1, 1])))
 
 
+def brightest(height, width):
+    """The largest of all samples of a frame: an engine that reads it all and does next to nothing."""
+    return model(node("ReduceMax", ["x"], ["y"], keepdims=1),
+                 inputs(("x", UINT8, [1, height, width, 3])), outputs(("y", UINT8, [1, 1, 1, 1])))
+
+
 def network(width, depth, rows, mark, batch=None):
     """x [1,width] (or [batch,1,width]) is spread over `rows` rows, which go through `depth` square
     layers; y [rows,4] ends in `mark` four times, so an answer shows which network gave it."""
