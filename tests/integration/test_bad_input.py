@@ -404,3 +404,16 @@ def test_a_model_that_leaves_things_behind(guarded, tmp_path, fault):
     assert time.monotonic() - began < 10, "threads that sleep take no time from others"
     wait_for(lambda: len(daemon.hosts()) == 1, 10, "its host to end with all it held")
     wait_for(lambda: daemon.open_fds() <= before + 4, 10, "the daemon's descriptors to come back")
+
+
+def test_texts_come_back_and_lengths_that_lie_are_refused(daemon, tmp_path):
+    text = "xref 1\ninput x BYTES [-1]\noutput y BYTES [-1]\ny = copy x\n"
+    assert daemon.cli("load", models.write(tmp_path, "texts", text), "--name", "texts").rc == 0
+    words = ["", "hello", "\u00fc\u20ac", "a" * 5000]
+    said = daemon.post("/v1/infer/texts", {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [4],
+                                                       "data": words}]})
+    assert said.status == 200 and said.json()["outputs"][0]["data"] == words
+    for body in (b"\x06\0\0\0hello", b"\xff\xff\xff\xff", b"\0\0"):
+        said = daemon.post("/v1/infer/texts", body, headers={
+            "Content-Type": "application/octet-stream", "Xinfer-Dtype": "BYTES", "Xinfer-Shape": "1"})
+        assert said.status == 400, said

@@ -125,8 +125,7 @@ static enum xi_rc check_part(const struct xi_session *s, const struct xi_request
     if (part->kind != XI_PART_TENSOR || part->index >= s->signature.n_inputs)
         return xi_fail(err, XI_ETENSOR, "input %u where %s has %u", part->index, s->name,
                        s->signature.n_inputs);
-    tensor =
-        xi_tensor_make((enum xi_dtype)part->dtype, part->dims, part->rank, NULL, part->mem.bytes);
+    tensor = xi_part_tensor(part, xi_request_segment(req, i)->map.base);
     return xi_port_check(&s->signature.inputs[part->index], &tensor, err);
 }
 
