@@ -27,7 +27,7 @@ enum {
     LINGER_QUARTERS = 4 /* of a second */
 };
 
-static void flooded(struct xi_http2 *h, const char *what)
+void xi_http2_expel(struct xi_http2 *h, const char *what)
 {
     if (h->flood != NULL)
         return;
@@ -38,7 +38,7 @@ static void flooded(struct xi_http2 *h, const char *what)
 static void count_noise(struct xi_http2 *h)
 {
     if (++h->noise > NOISE_MAX)
-        flooded(h, "frames that carry nothing");
+        xi_http2_expel(h, "frames that carry nothing");
 }
 
 /* Bytes that moved pay for the frames a client needs to steer them. */
@@ -647,7 +647,7 @@ static int on_close(nghttp2_session *session, int32_t id, uint32_t code, void *c
     if (s == NULL)
         return 0;
     if (!s->sent_end && ++h->cut > CUT_MAX)
-        flooded(h, "requests given up");
+        xi_http2_expel(h, "requests given up");
     leave(h, s);
     h->events->closed(h->ctx, s);
     return 0;

@@ -104,6 +104,8 @@ void xi_http2_welcome(struct xi_http2 *h, struct xi_http2_stream *s); /* 100 Con
 void xi_http2_reset(struct xi_http2 *h, struct xi_http2_stream *s);
 /* The owner leaves the stream before it is closed. */
 void xi_http2_forget(struct xi_http2 *h, struct xi_http2_stream *s);
+/* The client is told to calm down, and that it ends now. what: for the log, lives on. */
+void xi_http2_expel(struct xi_http2 *h, const char *what);
 /* No new streams; those that are open end in peace. */
 void xi_http2_goaway(struct xi_http2 *h);
 

@@ -58,7 +58,7 @@ struct xi_h2 {
     struct xi_conn *c;
     struct xi_h2 *prev, *next;  /* while `dirty`: something is to be written */
     int dirty, broken, leaving; /* leaving: the client was told to open no more streams */
-    uint64_t born_ms;
+    uint64_t born_ms, ahead;    /* ahead: its part of the server's */
 };
 
 struct xi_http_server {
@@ -78,7 +78,8 @@ struct xi_http_server {
     struct xi_conn *turns, **turns_tail; /* those that yielded, in their order */
     struct xi_h2 *dirty; /* they have something to write, with the end of this turn */
     struct xi_h2_batch *batch;
-    struct xi_grpc *rpcs;            /* that last */
+    uint64_t ahead, ahead_max; /* bytes of bodies that HTTP/2 clients sent and nobody took yet */
+    struct xi_grpc *rpcs;      /* that last */
     struct xi_grpc_call *kept_calls; /* for the next one */
     uint32_t n_kept_calls;
     struct xi_exchange *free_list, *waiting;

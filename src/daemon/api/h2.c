@@ -77,6 +77,12 @@ static void break_off(struct xi_h2 *h2)
     mark_dirty(h2);
 }
 
+static void count_ahead(struct xi_h2 *h2)
+{
+    h2->c->server->ahead += h2->wire.ahead_bytes - h2->ahead;
+    h2->ahead = h2->wire.ahead_bytes;
+}
+
 /* ---- what goes out ---- */
 
 static void release(struct xi_send *send)
@@ -314,6 +320,7 @@ static void flush(struct xi_h2 *h2)
     struct xi_h2_batch *b = c->server->batch;
 
     unmark_dirty(h2);
+    count_ahead(h2);
     while (!c->closing && uv_stream_get_write_queue_size(&c->h.stream) == 0) {
         fill(h2, b);
         if (b->n == 0)
@@ -441,6 +448,7 @@ static void carry_resume(struct xi_exchange *x)
 
     mark_dirty(h2); /* windows are told */
     xi_http2_resume(&h2->wire, &x->h2);
+    count_ahead(h2);
 }
 
 static const struct xi_carrier h2_carrier = {
@@ -524,9 +532,13 @@ void xi_h2_take(struct xi_conn *c, const uint8_t *data, size_t n)
 {
     struct xi_h2 *h2 = c->h2;
     int flooded = h2->wire.flood != NULL;
+    uint64_t ahead = h2->ahead;
 
     if (xi_http2_feed(&h2->wire, data, n) != 0)
         h2->broken = 1;
+    count_ahead(h2);
+    if (h2->ahead > ahead && c->server->ahead > c->server->ahead_max)
+        xi_http2_expel(&h2->wire, "bodies that nobody can take");
     if (h2->wire.flood != NULL && !flooded)
         xi_log(XI_WARN, "http.flood", "what=\"%s\"", h2->wire.flood);
     mark_dirty(h2);
@@ -575,6 +587,7 @@ void xi_h2_leave(struct xi_conn *c)
         xi_http2_forget(&c->h2->wire, s);
         on_closed(c, s);
     }
+    count_ahead(c->h2);
 }
 
 void xi_h2_free(struct xi_conn *c)

@@ -366,7 +366,7 @@ static void events_stream(void **state)
 static void whoever_resets_is_cancelled(void **state)
 {
     (void)state;
-    core.delay_ms = 3000;
+    core.delay_ms = 1000;
     struct ask *a = infer(), *b = infer();
     UNTIL(server->conns != NULL && server->conns->h2 != NULL &&
           server->conns->h2->wire.n_streams == 2 && newest()->pending);
@@ -510,6 +510,34 @@ static void parts_wait_for_the_window(void **state)
     assert_int_equal(n_gone, 1);
 }
 
+/* What paused bodies hold is bounded for all connections together. */
+static void bodies_that_nobody_takes(void **state)
+{
+    static char body[200 * 1000];
+    struct ask *a;
+
+    (void)state;
+    server->ahead_max = 150 * 1000;
+    struct xi_exchange *x = begin_parts(&a);
+    x->stream.paused = 1;
+    a->send = body;
+    a->left = 100 * 1000;
+    (void)nghttp2_session_resume_data(peer.session, a->id);
+    UNTIL(server->ahead == 100 * 1000);
+    x->stream.paused = 0;
+    x->stream.discard = 1;
+    xi_exchange_resume(x);
+    assert_int_equal(server->ahead, 0);
+    x->stream.discard = 0;
+    x->stream.paused = 1;
+    a->left = sizeof body;
+    a->send = body;
+    (void)nghttp2_session_resume_data(peer.session, a->id);
+    UNTIL(peer.goaways == 1 && peer.tcp.ended);
+    assert_int_equal(server->ahead, 0);
+    assert_int_equal(n_gone, 1);
+}
+
 /* A write is under way when the connection ends. */
 static void parts_of_a_client_that_vanishes(void **state)
 {
@@ -640,6 +668,7 @@ int main(void)
         TEST(trailers_only),
         TEST(parts_wait_for_the_window),
         TEST(parts_of_a_client_that_vanishes),
+        TEST(bodies_that_nobody_takes),
         TEST(preface_in_crumbs),
         HURRIED(a_preface_that_never_comes),
         HURRIED(a_body_that_stops_coming),
