@@ -81,6 +81,10 @@ void xi_grpc_fail(struct xi_grpc *g, const struct xi_err *err);
 /* After a call has ended, or what was sent has left: reads on, or ends what is over. */
 void xi_grpc_settle(struct xi_grpc *g);
 
+/* grpc_infer.c */
+void xi_grpc_infer(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_infer_cancel(struct xi_grpc *g);
+void xi_grpc_calls_free(struct xi_http_server *server); /* those that are kept */
 /* grpc_health.c */
 void xi_grpc_health_check(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_health_watch(struct xi_grpc *g, const uint8_t *message, size_t bytes);

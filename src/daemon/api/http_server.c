@@ -142,6 +142,7 @@ static void free_server(struct xi_http_server *server)
         server->free_list = x->free_next;
         xi_exchange_destroy(x);
     }
+    xi_grpc_calls_free(server);
     xi_gate_fini(&server->gate);
     free(server->batch);
     free(server);
