@@ -255,7 +255,8 @@ static int retry_slot(struct xi_exchange *x, uint64_t now_ns)
     return 1;
 }
 
-/* Memory for the message, so that its first tensor begins where an engine can bind it. */
+/* Memory for the message, so that its first tensor begins where an engine can bind it, and the
+ * others have room to move to where it can bind them. */
 static void take_slot(struct xi_grpc *g)
 {
     struct xi_exchange *x = g->x;
@@ -265,7 +266,7 @@ static void take_slot(struct xi_grpc *g)
     struct xi_err err;
 
     x->pad = odd ? XI_OIP_ALIGN - odd : 0;
-    x->wait_bytes = x->pad + (g->bytes ? g->bytes : 1);
+    x->wait_bytes = x->pad + g->bytes + (uint64_t)XI_TENSORS_MAX * XI_GRPC_ALIGN;
     enum xi_rc rc = ask_slot(g, &err);
     if (rc == XI_OK)
         take_rest(g, xi_body_data(x));

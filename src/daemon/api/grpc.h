@@ -13,6 +13,7 @@
 #define XI_GRPC_TYPE      "application/grpc"
 #define XI_GRPC_MESSAGE   (256 * XI_MIB) /* at most, where the configuration says nothing */
 #define XI_GRPC_HEAD      512            /* of a message, looked at before it has a place */
+#define XI_GRPC_ALIGN     8              /* of a tensor, at least */
 #define XI_GRPC_TEXT_MAX  XI_MIB         /* a message without tensors */
 #define XI_GRPC_CALLS_MAX 64             /* of one stream, not answered yet */
 #define XI_GRPC_UNREAD    (4 * XI_MIB)   /* answers of one stream: above it nothing more is read */

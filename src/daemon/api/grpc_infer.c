@@ -360,12 +360,49 @@ static void submit(struct xi_grpc_call *c)
     xi_oip_call_submit(&c->call);
 }
 
+/* The first tensor lies well; those behind it where the message has them. Those that lie so that no
+ * engine takes them move on a few bytes, which their slot has to spare. Returns how many bytes. */
+static uint64_t align(struct xi_grpc_call *c)
+{
+    struct xi_oip_request *r = c->call.ask;
+    uint64_t front = (uintptr_t)c->message % XI_GRPC_ALIGN, end = 0, moved = 0;
+
+    for (uint32_t i = 0; i < r->n_inputs; i++) {
+        struct xi_oip_tensor *t = &r->inputs[i];
+        if (t->where != XI_OIP_RAW)
+            continue;
+        t->data_at = (size_t)t->offset; /* from there */
+        if (t->offset < end)
+            t->offset = end;
+        if (t->dtype != XI_DT_BYTES)
+            t->offset += -(front + t->offset) % XI_GRPC_ALIGN;
+        end = t->offset + t->bytes;
+        moved += t->offset != t->data_at ? t->bytes : 0;
+    }
+    return moved;
+}
+
+/* From the last one on, so that none is written over before it has moved. */
+static void move(struct xi_grpc_call *c)
+{
+    uint8_t *message = c->call.slot->data + c->call.tail;
+    struct xi_oip_request *r = c->call.ask;
+
+    for (uint32_t i = r->n_inputs; i-- > 0;) {
+        const struct xi_oip_tensor *t = &r->inputs[i];
+        if (t->where == XI_OIP_RAW && t->offset != t->data_at)
+            memmove(message + t->offset, message + t->data_at, (size_t)t->bytes);
+    }
+}
+
 static void fill_work(struct xi_work *w)
 {
     struct xi_grpc_call *c = of_work(w);
     const struct xi_oip_request *r = c->call.ask;
 
     c->work_rc = XI_OK;
+    if (c->call.slot != NULL)
+        move(c);
     for (uint32_t i = 0; c->work_rc == XI_OK && i < r->n_inputs; i++)
         if (r->inputs[i].where == XI_OIP_TEXT)
             c->work_rc = xi_oip_proto_fill(c->message, &r->inputs[i],
@@ -425,6 +462,7 @@ static int has_raw(const struct xi_oip_request *r)
 static void go_on(struct xi_grpc_call *c)
 {
     struct xi_oip_call *call = &c->call;
+    uint64_t moved = 0;
     struct xi_err err;
 
     set_deadline(c);
@@ -434,13 +472,15 @@ static void go_on(struct xi_grpc_call *c)
         call->tail = (uint64_t)(c->message - c->slot->data);
         call->tail_bytes = c->bytes;
         c->slot = NULL;
+        moved = align(c);
+        call->copied += moved;
     }
     if (xi_oip_call_ready(call, &err) != XI_OK) {
         fail(c, &err);
         return;
     }
-    if (call->ask->text_bytes != 0)
-        queue(c, call->ask->text_bytes, fill_work, filled);
+    if (call->ask->text_bytes + moved != 0)
+        queue(c, call->ask->text_bytes + moved, fill_work, filled);
     else
         submit(c);
 }

@@ -14,14 +14,10 @@
     METHOD("grpc.reflection." v ".ServerReflection", "ServerReflectionInfo", XI_ROLE_PUBLIC)
 
 static const struct xi_grpc_method methods[] = {
-    {OIP("ModelInfer", XI_ROLE_INFER),
-     .flags = XI_GRPC_SLOT,
-     .take = xi_grpc_infer,
+    {OIP("ModelInfer", XI_ROLE_INFER), .flags = XI_GRPC_SLOT, .take = xi_grpc_infer,
      .cancel = xi_grpc_infer_cancel},
-    {OIP("ModelStreamInfer", XI_ROLE_INFER),
-     .flags = XI_GRPC_SLOT | XI_GRPC_STREAMS,
-     .take = xi_grpc_infer,
-     .cancel = xi_grpc_infer_cancel},
+    {OIP("ModelStreamInfer", XI_ROLE_INFER), .flags = XI_GRPC_SLOT | XI_GRPC_STREAMS,
+     .take = xi_grpc_infer, .cancel = xi_grpc_infer_cancel},
     {OIP("ServerLive", XI_ROLE_PUBLIC), .take = xi_grpc_server_live},
     {OIP("ServerReady", XI_ROLE_PUBLIC), .take = xi_grpc_server_ready},
     {OIP("CudaSharedMemoryStatus", XI_ROLE_INFER), .take = xi_grpc_no_cuda},
