@@ -18,12 +18,3 @@ void xi_grpc_server_ready(struct xi_grpc *g, const uint8_t *message, size_t byte
     xi_grpc_answer(g);
 }
 
-void xi_grpc_no_cuda(struct xi_grpc *g, const uint8_t *message, size_t bytes)
-{
-    struct xi_err err;
-
-    (void)message, (void)bytes;
-    (void)xi_fail(&err, XI_EUNSUPPORTED, "CUDA shared memory is not offered");
-    (void)xi_hint(&err, "system shared memory is");
-    xi_grpc_fail(g, &err);
-}

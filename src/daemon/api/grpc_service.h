@@ -7,6 +7,11 @@
 
 void xi_grpc_server_live(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_server_ready(struct xi_grpc *g, const uint8_t *message, size_t bytes);
-void xi_grpc_no_cuda(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+/* grpc_regions.c */
+void xi_grpc_region_status(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_region_register(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_region_unregister(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_cuda_region_register(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_nothing(struct xi_grpc *g, const uint8_t *message, size_t bytes); /* an empty answer */
 
 #endif
