@@ -24,6 +24,7 @@ struct xi_config {
     enum xi_log_level log_level;
     enum xi_log_style log_style;
     uint64_t input_memory_bytes; /* budget of shm_manager */
+    uint64_t grpc_message_bytes; /* of a client, at most */
     uint64_t memory_bytes;       /* that sessions may reserve together */
     uint64_t host_data_limit_bytes;
     int evict;                             /* idle sessions make room for new ones */

@@ -199,6 +199,7 @@ static enum xi_rc open_http(struct app *app, struct xi_err *err)
                                       app->supervisor.local > 0 ? app->supervisor.local : 0,
                                   .allowed_hosts = c->allowed_hosts,
                                   .allowed_origins = c->allowed_origins,
+                                  .message_max = c->grpc_message_bytes,
                                   .n_allowed_hosts = c->n_allowed_hosts,
                                   .n_allowed_origins = c->n_allowed_origins};
 
