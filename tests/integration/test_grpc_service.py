@@ -6,6 +6,7 @@ import threading
 import grpc
 import pytest
 import tritonclient.grpc as triton
+from daemon import Daemon
 from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,9 +18,16 @@ from tritonclient.grpc import model_config_pb2, service_pb2
 OIP = "/inference.GRPCInferenceService/"
 
 
+@pytest.fixture(scope="module")
+def server():
+    daemon = Daemon()
+    yield daemon.start()
+    daemon.close()
+
+
 @pytest.fixture
-def channel(daemon):
-    with grpc.insecure_channel("127.0.0.1:%d" % daemon.port) as channel:
+def channel(server):
+    with grpc.insecure_channel("127.0.0.1:%d" % server.port) as channel:
         yield channel
 
 
@@ -34,8 +42,8 @@ def refusal(channel, path, message=b"", **kw):
     return e.value
 
 
-def test_a_server_is_live_and_ready_on_tcp_and_on_its_socket(daemon):
-    for address in ("127.0.0.1:%d" % daemon.port, "unix:" + daemon.sock):
+def test_a_server_is_live_and_ready_on_tcp_and_on_its_socket(server):
+    for address in ("127.0.0.1:%d" % server.port, "unix:" + server.sock):
         client = triton.InferenceServerClient(address)
         assert client.is_server_live()
         assert client.is_server_ready()
@@ -52,7 +60,8 @@ def test_health(channel):
     assert e.value.code() == grpc.StatusCode.NOT_FOUND
 
 
-def test_health_is_watched(daemon, channel):
+def test_health_is_watched(daemon):
+    channel = grpc.insecure_channel("127.0.0.1:%d" % daemon.port)
     stub = health_pb2_grpc.HealthStub(channel)
     of_nobody = stub.Watch(health_pb2.HealthCheckRequest(service="nobody"))
     assert next(of_nobody).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
@@ -67,6 +76,7 @@ def test_health_is_watched(daemon, channel):
     assert e.value.code() == grpc.StatusCode.UNAVAILABLE
     ending.join(20)
     assert not ending.is_alive()
+    channel.close()
 
 
 def test_reflection_finds_everything(channel):
@@ -158,7 +168,7 @@ def test_a_broken_message_is_named(channel, message):
 def test_what_is_not_there_is_unimplemented(channel):
     for path in (OIP + "ModelNothing", OIP, "/inference.Nobody/ServerLive", "/a/b"):
         assert refusal(channel, path).code() == grpc.StatusCode.UNIMPLEMENTED
-    e = refusal(channel, OIP + "CudaSharedMemoryStatus")
+    e = refusal(channel, OIP + "CudaSharedMemoryRegister")
     assert e.code() == grpc.StatusCode.UNIMPLEMENTED
     assert "system shared memory is" in e.details()
 
@@ -182,14 +192,14 @@ def test_a_method_wants_its_role(new_daemon, tmp_path):
         for metadata, code in ((None, "UNAUTHENTICATED"),
                                ([("authorization", "Bearer wrong")], "UNAUTHENTICATED"),
                                ([("authorization", "Bearer secret")], "UNIMPLEMENTED")):
-            e = refusal(channel, OIP + "CudaSharedMemoryStatus", metadata=metadata)
+            e = refusal(channel, OIP + "CudaSharedMemoryRegister", metadata=metadata)
             assert e.code() == getattr(grpc.StatusCode, code)
 
 
-def test_grpc_is_not_for_everybody(daemon, channel):
+def test_grpc_is_not_for_everybody(server, channel):
     e = refusal(channel, OIP + "ServerLive", metadata=[("origin", "http://evil.example")])
     assert e.code() == grpc.StatusCode.PERMISSION_DENIED
     # HTTP/1.1 cannot carry it, and says so in its own words.
-    answer = daemon.post(OIP + "ServerLive", b"\0\0\0\0\0", headers={"Content-Type": "application/grpc"})
+    answer = server.post(OIP + "ServerLive", b"\0\0\0\0\0", headers={"Content-Type": "application/grpc"})
     assert answer.status == 415
     assert "HTTP/2" in answer.json()["detail"]

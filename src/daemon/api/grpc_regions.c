@@ -73,8 +73,8 @@ void xi_grpc_region_status(struct xi_grpc *g, const uint8_t *message, size_t byt
     if (!read_request(g, message, bytes, &asked))
         return;
     const char *name = asked.name[0] ? asked.name : NULL;
-    uint32_t n = xi_regions_each(x->server->service->regions, x->who.tenant, name, add_region,
-                                 &x->body);
+    uint32_t n =
+        xi_regions_each(x->server->service->regions, x->who.tenant, name, add_region, &x->body);
     if (n > 0 || name == NULL) {
         xi_grpc_answer(g);
         return;

@@ -17,4 +17,3 @@ void xi_grpc_server_ready(struct xi_grpc *g, const uint8_t *message, size_t byte
     xi_pb_uint(&g->x->body, 1, (uint64_t)xi_service_ready(g->x->server->service, NULL));
     xi_grpc_answer(g);
 }
-
