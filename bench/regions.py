@@ -44,14 +44,19 @@ def one(bench, daemon, name, body):
     """A/B/A/B: p50 of the engine alone, of the served one, and the rate with eight at once."""
     links = os.path.join(daemon.state, "links")
     newest = max((os.path.join(links, n) for n in os.listdir(links)), key=os.path.getmtime)
-    to, path = "unix:" + daemon.sock, "/v2/models/%s/infer" % name
-    bare, served, rates = [], [], []
+    to, path = "unix:" + daemon.sock, "/v1/infer/" + name
+    bare, served, rates, requests = [], [], [], 0
+    copied = metric(daemon, "xinfer_copied_bytes_total")
     for _ in range(1 if bench.quick else 5):
         bare.append(run_tool("inproc", "--links", newest, "--shape", ",".join(map(str, SHAPE)), "--dtype", "UINT8",
                              "--lanes", 1, "--seconds", bench.seconds / 2)["p50_us"])
-        served.append(load(to, path, body, JSON, 1, bench.seconds / 2)["p50_us"])
-        rates.append(load(to, path, body, JSON, 8, bench.seconds / 2)["rate"])
-    return bare, served, rates
+        alone = load(to, path, body, JSON, 1, bench.seconds / 2, 0)
+        eight = load(to, path, body, JSON, 8, bench.seconds / 2, 0)
+        served.append(alone["p50_us"])
+        rates.append(eight["rate"])
+        requests += alone["requests"] + eight["requests"]
+    copied = metric(daemon, "xinfer_copied_bytes_total") - copied
+    return bare, served, rates, copied / requests
 
 
 def measure_shm(bench):
@@ -59,24 +64,22 @@ def measure_shm(bench):
     models = (("brightest", made.brightest(HEIGHT, WIDTH), 1, "reads all of it"),
               ("sampled", made.brightness(HEIGHT, WIDTH, 10), 4, "reads a sample of it"))
     with Daemon() as d, frame(d) as (path, pages):
-        copied = metric(d, "xinfer_copied_bytes_total")
         for name, model, size, text in models:
             said = d.cli("load", bench.file(name + ".onnx", model), "--name", name, timeout=120)
             if said.rc != 0:
                 raise RuntimeError(said)
-            bare, served, rates = one(bench, d, name, bench.file(name + ".json", ask(pages, size)))
+            bare, served, rates, copied = one(bench, d, name, bench.file(name + ".json", ask(pages, size)))
             bench.say("shm_%s_bare_p50_us" % name, spread(bare), "an engine that %s, alone, p50 µs" % text)
             bench.say("shm_%s_p50_us" % name, spread(served), "…served, the frame in a region, p50 µs")
             bench.say("shm_%s_added_us" % name, round(median([s - b for s, b in zip(served, bare)]), 1),
                       "…added, p50 µs (goal: at most 100)")
             bench.say("shm_%s_rate" % name, spread(rates), "…frames a second with eight at once")
+            bench.say("shm_%s_copied" % name, round(copied), "…bytes copied for each, of its JSON too")
             with open(path, "rb") as f:
                 f.seek(pages)
                 answer = f.read(size)
             if name == "brightest":
                 bench.say("shm_answer", answer[0], "…what the engine wrote into the region (251)")
-        bench.say("shm_copied_bytes", int(metric(d, "xinfer_copied_bytes_total") - copied),
-                  "bytes copied of all those frames")
 
 
 ALL = {"shm": measure_shm}

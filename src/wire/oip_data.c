@@ -248,16 +248,33 @@ static void write_bytes_elements(struct xi_str *s, const struct xi_tensor *t)
     }
 }
 
+static void write_head(struct xi_str *s, const char *name, const struct xi_tensor *tensor)
+{
+    xi_str_puts(s, "{\"name\":");
+    xi_str_json(s, name);
+    xi_str_printf(s, ",\"datatype\":\"%s\",\"shape\":[",
+                  xi_dtype_name((enum xi_dtype)tensor->dtype));
+    for (int i = 0; i < tensor->rank; i++)
+        xi_str_printf(s, i ? ",%" PRId64 : "%" PRId64, tensor->dims[i]);
+}
+
+void xi_oip_write_region(struct xi_str *s, const char *name, const struct xi_tensor *tensor,
+                         const struct xi_oip_region *region)
+{
+    write_head(s, name, tensor);
+    xi_str_puts(s, "],\"parameters\":{\"shared_memory_region\":");
+    xi_str_json(s, region->name);
+    if (region->offset != 0)
+        xi_str_printf(s, ",\"shared_memory_offset\":%" PRIu64, region->offset);
+    xi_str_printf(s, ",\"shared_memory_byte_size\":%" PRIu64 "}}", tensor->bytes);
+}
+
 void xi_oip_write(struct xi_str *s, const char *name, const struct xi_tensor *tensor, int binary)
 {
     enum xi_dtype dtype = (enum xi_dtype)tensor->dtype;
     size_t each = xi_dtype_bytes(dtype);
 
-    xi_str_puts(s, "{\"name\":");
-    xi_str_json(s, name);
-    xi_str_printf(s, ",\"datatype\":\"%s\",\"shape\":[", xi_dtype_name(dtype));
-    for (int i = 0; i < tensor->rank; i++)
-        xi_str_printf(s, i ? ",%" PRId64 : "%" PRId64, tensor->dims[i]);
+    write_head(s, name, tensor);
     if (binary) {
         xi_str_printf(s, "],\"parameters\":{\"binary_data_size\":%" PRIu64 "}}", tensor->bytes);
         return;

@@ -26,5 +26,8 @@ enum xi_rc xi_oip_fill(const char *text, size_t bytes, const struct xi_oip_tenso
 /* Appends {"name":…,"datatype":…,"shape":[…],"data":[…]} (flat, row-major), or with binary
  * "parameters":{"binary_data_size":N} in place of data. NaN and infinities become null. */
 void xi_oip_write(struct xi_str *s, const char *name, const struct xi_tensor *tensor, int binary);
+/* The same of a tensor whose bytes were put into a region: its parameters say which. */
+void xi_oip_write_region(struct xi_str *s, const char *name, const struct xi_tensor *tensor,
+                         const struct xi_oip_region *region);
 
 #endif

@@ -33,6 +33,14 @@ def test_a_frame_is_copied_once_from_the_socket_and_then_no_more(tmp_path):
     assert found["body_bytes_copied"] <= found["body_bytes_landed"] / 24883200 * 4096
 
 
+def test_a_frame_in_a_region_is_not_copied(tmp_path):
+    found = figures(tmp_path, "shm")
+    for name in ("brightest", "sampled"):
+        assert found["shm_%s_copied" % name] < 1000, name
+        assert float(found["shm_%s_p50_us" % name].split()[0]) > 0, name
+    assert found["shm_answer"] == 251
+
+
 def test_the_loop_is_watched_while_packages_upload(tmp_path):
     found = figures(tmp_path, "lag")
     assert found["lag_samples"] > 1000 and found["lag_p999_ms"] > 0

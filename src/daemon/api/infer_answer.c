@@ -88,7 +88,10 @@ static void add_tensors(struct xi_infer *inf)
     for (unsigned k = 0; k < inf->call.n_results; k++) {
         const struct xi_oip_result *r = &inf->call.results[k];
         xi_str_puts(out, k ? "," : "");
-        xi_oip_write(out, r->name, &r->tensor, r->binary);
+        if (r->region != NULL)
+            xi_oip_write_region(out, r->name, &r->tensor, r->region);
+        else
+            xi_oip_write(out, r->name, &r->tensor, r->binary);
     }
     xi_str_puts(out, "]");
 }
@@ -102,7 +105,9 @@ static uint64_t work_bytes(const struct xi_infer *inf)
         if (inf->call.reply.parts[i].kind == XI_PART_JSON)
             n += inf->call.reply.parts[i].mem.bytes;
     for (unsigned k = 0; k < inf->call.n_results; k++)
-        n += inf->call.results[k].binary ? 0 : NUMBER_COST * inf->call.results[k].tensor.bytes;
+        n += inf->call.results[k].binary || inf->call.results[k].region != NULL
+                 ? 0
+                 : NUMBER_COST * inf->call.results[k].tensor.bytes;
     return n;
 }
 

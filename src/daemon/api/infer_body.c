@@ -143,7 +143,8 @@ static void parsed(struct xi_infer *inf)
     inf->work_rc = XI_OK;
     if (inf->call.text == NULL) {
         filled(&inf->work);
-    } else if (xi_body_bytes(inf->x) <= XI_OFF_LOOP_BYTES) { /* the tail is copied, too */
+    } else if (xi_body_bytes(inf->x) + inf->call.regions.read_bytes <= XI_OFF_LOOP_BYTES) {
+        /* the tail is copied, too */
         fill_work(&inf->work);
         filled(&inf->work);
     } else {

@@ -32,6 +32,8 @@ struct xi_oip_result {
     const char *name;        /* the call's */
     struct xi_tensor tensor; /* its bytes lie in the reply, or in the call (classes, a flow's JSON);
                                 until end. In a region: data is NULL */
+    const struct xi_oip_region
+        *region; /* where the bytes were put: data is NULL then; NULL: none */
     const struct xi_oip_output *wanted; /* what the client said of it; NULL: it did not list it */
     int binary;                         /* HTTP: as raw bytes */
     uint32_t part;                      /* of the reply */

@@ -59,9 +59,10 @@ static enum xi_rc take_input(struct xi_oip_regions *r, struct xi_regions *region
         return rc;
     }
     r->inputs[i] = segment;
-    in->offset = (ask->text_bytes + XI_OIP_ALIGN - 1) / XI_OIP_ALIGN * XI_OIP_ALIGN;
-    if (__builtin_add_overflow(in->offset, in->bytes, &ask->text_bytes))
-        return xi_fail(err, XI_ETOOBIG, "the inputs are too large together");
+    if (in->bytes > XI_BODY_MAX - ask->text_bytes)
+        return xi_fail(err, XI_ETOOBIG, "inputs of more than %llu bytes", XI_BODY_MAX);
+    in->offset = ask->text_bytes;
+    ask->text_bytes += (in->bytes + XI_OIP_ALIGN - 1) / XI_OIP_ALIGN * XI_OIP_ALIGN;
     r->read_bytes += in->bytes;
     return XI_OK;
 }

@@ -55,13 +55,14 @@ static void choose(struct xi_oip_call *call, uint32_t part, const char *name,
     r->name = call->names.failed ? "" : call->names.data + at;
     r->wanted = wanted;
     r->part = part;
+    r->region = wanted != NULL && wanted->region.name[0] != '\0' ? &wanted->region : NULL;
     r->binary = call->binary_all || (wanted != NULL ? wanted->binary
                                      : call->asked  ? call->ask->parameters.binary_output
                                                     : 0);
-    int there = call->reply.segments[part]->client; /* it is in its region already */
+    if (r->region != NULL)
+        r->binary = 0;
     r->tensor = xi_tensor_make((enum xi_dtype)p->dtype, p->dims, p->rank,
-                               there ? NULL : (void *)(uintptr_t)xi_reply_data(&call->reply, part),
-                               p->mem.bytes);
+                               (void *)(uintptr_t)xi_reply_data(&call->reply, part), p->mem.bytes);
 }
 
 /* What a part is called in the answer; NULL: it is not in it. */
@@ -250,11 +251,6 @@ static enum xi_rc file(struct xi_oip_call *call, struct xi_oip_result *r, struct
     return rc;
 }
 
-static int is_for_region(const struct xi_oip_result *r)
-{
-    return r->wanted != NULL && r->wanted->region.name[0] != '\0';
-}
-
 /* It goes to the client's own memory unless the host wrote it there. */
 static enum xi_rc to_region(struct xi_oip_call *call, struct xi_oip_result *r, struct xi_err *err)
 {
@@ -294,7 +290,7 @@ static void make(struct xi_work *w)
             at += call->results[i].tensor.bytes;
         }
     for (unsigned i = 0; rc == XI_OK && i < call->n_results; i++)
-        if (is_for_region(&call->results[i]))
+        if (call->results[i].region != NULL)
             rc = to_region(call, &call->results[i], &call->work_err);
     call->work_rc = rc;
 }
@@ -317,7 +313,7 @@ void xi_oip_results(struct xi_oip_call *call)
     (void)xi_str_reserve(&call->names, (size_t)call->reply.done.n_parts * XI_TENSOR_NAME_MAX);
     choose_all(call);
     for (unsigned i = 0; i < call->n_results; i++)
-        if (is_made(call, &call->results[i]) || is_for_region(&call->results[i])) {
+        if (is_made(call, &call->results[i]) || call->results[i].region != NULL) {
             bytes += call->results[i].tensor.data != NULL ? call->results[i].tensor.bytes : 0;
             n++;
         }
