@@ -283,6 +283,9 @@ static int on_begin_frame(nghttp2_session *session, const nghttp2_frame_hd *head
         h->continued = 0;
     else if (head->type == NGHTTP2_CONTINUATION && ++h->continued > CONTINUATIONS_MAX)
         return NGHTTP2_ERR_CALLBACK_FAILURE;
+    /* Here, not in on_frame: of kinds it passes over nghttp2 says nothing else. */
+    if (head->type > NGHTTP2_HEADERS && head->type != NGHTTP2_CONTINUATION)
+        count_noise(h);
     return 0;
 }
 
@@ -456,10 +459,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
     int is_data = frame->hd.type == NGHTTP2_DATA, last = frame->hd.flags & NGHTTP2_FLAG_END_STREAM;
 
     h->frames++;
-    if (!is_data && frame->hd.type != NGHTTP2_HEADERS) {
-        count_noise(h);
+    if (!is_data && frame->hd.type != NGHTTP2_HEADERS)
         return 0;
-    }
     if (is_data && frame->hd.length == 0 && !last)
         count_noise(h);
     s = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);

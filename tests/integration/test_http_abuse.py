@@ -5,6 +5,7 @@ import os
 import re
 import socket
 import struct
+import subprocess
 import threading
 import time
 
@@ -90,19 +91,43 @@ def code(answer):
     return document["code"]
 
 
-def infer_json(server, document, headers=b""):
+@pytest.fixture(params=["HTTP/1.1", "HTTP/2"])
+def door(request):
+    """What the bad thing comes through; the good ones beside it come through the other one, too."""
+    return request.param
+
+
+def send(server, door, lines, body):
+    """One inference with these header lines: (status, headers, body)."""
+    if door == "HTTP/1.1":
+        return say(server, HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body), body)
+    done = subprocess.run(
+        ["curl", "-sS", "-i", "--max-time", "60", "--http2-prior-knowledge", "--data-binary", "@-",
+         *(word for line in lines.decode().split("\r\n") if line
+           # the way in which curl says that a header is there and empty
+           for word in ("-H", line.rstrip(": ") + ";" if line.endswith(": ") else line)),
+         server.url + "/v1/infer/double"], input=body, capture_output=True, timeout=90, check=False)
+    head, _, answer = done.stdout.partition(b"\r\n\r\n")
+    status, *rest = head.decode("latin-1").split("\r\n")
+    assert status.startswith("HTTP/2 "), done
+    return int(status.split()[1]), dict(line.split(": ", 1) for line in rest), answer
+
+
+def infer_json(server, document, door="HTTP/1.1"):
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
-    return say(server, HEAD + JSON + headers + b"Content-Length: %d\r\n\r\n" % len(body), body)
+    return send(server, door, JSON, body)
 
 
 # 1: chunks
 
-def test_a_body_in_tiny_chunks_is_taken(server):
-    body = floats(*range(4 * 2000))
+@pytest.mark.parametrize("rows", [2000, pytest.param(190000, marks=pytest.mark.release)])
+def test_a_body_in_tiny_chunks_is_taken(server, rows):
+    """The larger one has 3 MB in 870,000 chunks."""
+    body = floats(*range(4 * rows))
     wire = b"".join(b"%x\r\n%s\r\n" % (len(c), c) for c in
                     (body[i:i + 1 + i % 6] for i in chunk_starts(len(body))))
-    status, _, answer = say(server, HEAD + RAW + b"Xinfer-Dtype: FP32\r\nXinfer-Shape: 2000,4\r\n"
-                            b"Transfer-Encoding: chunked\r\n\r\n", wire + b"0\r\n\r\n")
+    status, _, answer = say(server, HEAD + RAW + b"Xinfer-Dtype: FP32\r\nXinfer-Shape: %d,4\r\n"
+                            b"Transfer-Encoding: chunked\r\n\r\n" % rows, wire + b"0\r\n\r\n")
     assert status == 200, answer
     assert json.loads(answer)["outputs"][0]["data"][:3] == [1, 3, 5]
 
@@ -211,22 +236,21 @@ def binary_header(size=16, shape=(1, 4)):
                                    "parameters": {"binary_data_size": size}}]}).encode()
 
 
-def infer_binary(server, length, head, tail):
-    body = head + tail
+def infer_binary(server, door, length, head, tail):
     lines = b"" if length is None else b"Inference-Header-Content-Length: %s\r\n" % length
-    return say(server, HEAD + RAW + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+    return send(server, door, RAW + lines, head + tail)
 
 
-def test_the_binary_layout_works(server):
+def test_the_binary_layout_works(server, door):
     head = binary_header()
-    status, _, body = infer_binary(server, b"%d" % len(head), head, floats(1, 2, 3, 4))
+    status, _, body = infer_binary(server, door, b"%d" % len(head), head, floats(1, 2, 3, 4))
     assert status == 200 and json.loads(body)["outputs"][0]["data"] == [3, 5, 7, 9]
 
 
 @pytest.mark.parametrize("length", [b"-1", b"1e9", b"99999", b"4294967296", b"18446744073709551615",
                                     b"", b"0x10", b"0", b"5", None])
-def test_header_lengths_that_lie(server, length):
-    answer = infer_binary(server, length, binary_header(), floats(1, 2, 3, 4))
+def test_header_lengths_that_lie(server, door, length):
+    answer = infer_binary(server, door, length, binary_header(), floats(1, 2, 3, 4))
     assert answer[0] == 400, answer
     assert code(answer).startswith("XI-01")
 
@@ -234,9 +258,9 @@ def test_header_lengths_that_lie(server, length):
 @pytest.mark.parametrize("size,shape,tail", [
     (16, (1, 4), 15), (16, (1, 4), 17), (16, (1, 4), 0), (12, (1, 4), 16), (-16, (1, 4), 16),
     (1 << 63, (1, 4), 16), (16, (1, 3), 16), (0, (0, 4), 16), (16, (2**60 + 2, 16), 16)])
-def test_binary_sizes_that_lie(server, size, shape, tail):
+def test_binary_sizes_that_lie(server, door, size, shape, tail):
     head = binary_header(size, shape)
-    answer = infer_binary(server, b"%d" % len(head), head, b"\0" * tail)
+    answer = infer_binary(server, door, b"%d" % len(head), head, b"\0" * tail)
     assert answer[0] == 400, answer
 
 
@@ -246,8 +270,8 @@ def tensor(**kw):
     return {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4], **kw}]}
 
 
-def test_json_tensors_work(server):
-    status, _, body = infer_json(server, tensor(data=[[1, 2, 3, 4]]))
+def test_json_tensors_work(server, door):
+    status, _, body = infer_json(server, tensor(data=[[1, 2, 3, 4]]), door)
     assert status == 200 and json.loads(body)["outputs"][0]["data"] == [3, 5, 7, 9]
 
 
@@ -268,28 +292,28 @@ BAD_JSON = {
 
 
 @pytest.mark.parametrize("what", BAD_JSON)
-def test_json_that_is_none(server, what):
-    answer = infer_json(server, BAD_JSON[what])
+def test_json_that_is_none(server, door, what):
+    answer = infer_json(server, BAD_JSON[what], door)
     assert answer[0] == 400, answer
     assert code(answer) in ("XI-0103", "XI-0101", "XI-0102")
 
 
-def test_json_has_a_size(server):
-    answer = infer_json(server, b'{"inputs":"' + b"x" * (17 << 20) + b'"}')
+def test_json_has_a_size(server, door):
+    answer = infer_json(server, b'{"inputs":"' + b"x" * (17 << 20) + b'"}', door)
     assert answer[0] == 413, answer
 
 
 @pytest.mark.parametrize("outputs", [[{"name": "y"}, {"name": "y"}], [{"name": "nobody"}], [{}], [1],
                                      [{"name": "o%d" % i} for i in range(100000)]])
-def test_outputs_that_are_not_there(server, outputs):
-    answer = infer_json(server, {**tensor(), "outputs": outputs})
+def test_outputs_that_are_not_there(server, door, outputs):
+    answer = infer_json(server, {**tensor(), "outputs": outputs}, door)
     assert answer[0] == 400, answer
 
 
 @pytest.mark.parametrize("shape", [[16, 2**60 + 2], [-1], [-1, 4], [1] * 65, [2**32, 2**32], [0], [],
                                    [4, 1], [1.5], ["1"], [2**63], [1, 4, 1], None])
-def test_shapes_that_do_not_fit(server, shape):
-    answer = infer_json(server, tensor(shape=shape))
+def test_shapes_that_do_not_fit(server, door, shape):
+    answer = infer_json(server, tensor(shape=shape), door)
     assert answer[0] == 400, answer
     raw = ask(server, "double", 1, 2, 3, 4, headers={"Xinfer-Shape": ",".join(map(str, shape or []))})
     assert raw.status == 400, raw
@@ -299,8 +323,8 @@ def test_shapes_that_do_not_fit(server, shape):
                                     {"datatype": "fp32"}, {"datatype": ""}, {"name": "z"},
                                     {"data": [1, 2, 3]}, {"data": [1, 2, 3, 4, 5]},
                                     {"data": [1, 2, 3, "4"]}, {"data": [1, 2, 3, 1e39]}, {"data": {}}])
-def test_tensors_that_do_not_fit(server, change):
-    answer = infer_json(server, tensor(**change))
+def test_tensors_that_do_not_fit(server, door, change):
+    answer = infer_json(server, tensor(**change), door)
     assert answer[0] == 400, answer
 
 
