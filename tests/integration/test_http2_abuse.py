@@ -201,11 +201,12 @@ def test_resets_that_the_server_is_made_to_send(server):
 
 
 @pytest.mark.parametrize("kind, payload, flags", [(PING, bytes(8), 0), (SETTINGS, b"", 0),
-                                                  (WINDOW, b"\0\0\0\1", 0), (PING, bytes(8), ACK)])
+                                                  (WINDOW, b"\0\0\0\1", 0), (PING, bytes(8), ACK),
+                                                  (PRIORITY, b"\0\0\0\0\x10", 0)])
 def test_floods_of_frames_that_bring_nothing(server, kind, payload, flags):
     """Read or unread, they end: the daemon keeps no more answers than some."""
     with Wire(server) as w:
-        burst = frame(kind, flags, 0, payload) * 1000
+        burst = frame(kind, flags, 1 if kind == PRIORITY else 0, payload) * 1000
         for _ in range(200):
             if not w.send(burst):
                 break
