@@ -747,6 +747,11 @@ int xi_http2_done(const struct xi_http2 *h)
     return !nghttp2_session_want_read(h->session) && !nghttp2_session_want_write(h->session);
 }
 
+void xi_http2_announce(struct xi_http2 *h)
+{
+    (void)nghttp2_submit_shutdown_notice(h->session);
+}
+
 void xi_http2_goaway(struct xi_http2 *h)
 {
     int32_t last = nghttp2_session_get_last_proc_stream_id(h->session);

@@ -106,6 +106,8 @@ void xi_http2_reset(struct xi_http2 *h, struct xi_http2_stream *s);
 void xi_http2_forget(struct xi_http2 *h, struct xi_http2_stream *s);
 /* The client is told to calm down, and that it ends now. what: for the log, lives on. */
 void xi_http2_expel(struct xi_http2 *h, const char *what);
+/* It ends soon: the client should open no more streams; those on their way are taken. */
+void xi_http2_announce(struct xi_http2 *h);
 /* No new streams; those that are open end in peace. */
 void xi_http2_goaway(struct xi_http2 *h);
 

@@ -159,6 +159,22 @@ static void resume_all(struct run *r)
     }
 }
 
+/* Feeds up to n bytes, from a place of their own or from where the codec wants them. Returns how
+ * many. */
+static size_t feed(struct run *r, const uint8_t *data, size_t n, int placed, int *ret_rc)
+{
+    size_t room = 0;
+    uint8_t *place = placed ? xi_http2_place(&r->http, 1, &room) : NULL;
+    uint8_t *copy = place == NULL ? malloc(n) : NULL;
+
+    if (place != NULL && n > room)
+        n = room;
+    memcpy(place != NULL ? place : copy, data, n);
+    *ret_rc = xi_http2_feed(&r->http, place != NULL ? place : copy, n);
+    free(copy);
+    return n;
+}
+
 static void run_pieces(struct run *r, unsigned how, const uint8_t *data, size_t size, size_t piece)
 {
     static const char hello[] = XI_HTTP2_PREFACE "\0\0\0\4\0\0\0\0\0";
@@ -170,12 +186,9 @@ static void run_pieces(struct run *r, unsigned how, const uint8_t *data, size_t 
     if (xi_http2_init(&r->http, &events, r, NULL) != XI_OK)
         return;
     rc = xi_http2_feed(&r->http, hello, sizeof hello - 1);
-    for (size_t at = 0; at < size && rc == 0; at += piece) {
+    for (size_t at = 0; at < size && rc == 0;) {
         size_t n = size - at < piece ? size - at : piece;
-        uint8_t *copy = malloc(n);
-        memcpy(copy, data + at, n);
-        rc = xi_http2_feed(&r->http, copy, n);
-        free(copy);
+        at += feed(r, data + at, n, piece < size, &rc);
     }
     resume_all(r);
     xi_http2_forgive(&r->http);

@@ -111,6 +111,8 @@ void xi_h2_take(struct xi_conn *c, const uint8_t *data, size_t n);
 void xi_h2_sweep(struct xi_conn *c, uint64_t now_ms);
 /* What every connection has to say is written. */
 void xi_h2_flush(struct xi_http_server *server);
+/* The server ends soon: the client is told. Of HTTP/1.1: nothing happens. */
+void xi_h2_drain(struct xi_conn *c);
 /* The connection closes: its clients have gone; it is closed: its memory. */
 void xi_h2_leave(struct xi_conn *c);
 void xi_h2_free(struct xi_conn *c);

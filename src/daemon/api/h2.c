@@ -576,6 +576,14 @@ int xi_h2_begin(struct xi_conn *c)
     return 0;
 }
 
+void xi_h2_drain(struct xi_conn *c)
+{
+    if (c->h2 == NULL)
+        return;
+    xi_http2_announce(&c->h2->wire);
+    mark_dirty(c->h2);
+}
+
 void xi_h2_leave(struct xi_conn *c)
 {
     struct xi_http2_stream *s;

@@ -385,6 +385,8 @@ void xi_http_server_drain(struct xi_http_server *server, void (*cb)(void *ctx), 
     server->drained_ctx = ctx;
     server->drain_since_ms = xi_now_ms();
     xi_streams_end(&server->streams);
+    for (struct xi_conn *c = server->conns; c != NULL; c = c->next)
+        xi_h2_drain(c);
     server->sweep_runs = 1;
     (void)uv_timer_start(&server->sweep, on_sweep, DRAIN_GRACE_MS, SWEEP_MS);
 }
