@@ -357,7 +357,7 @@ def test_a_frame_of_video_is_exact(server, client):
     metrics = server.get("/metrics").body.decode()
     copied = [l for l in metrics.splitlines() if l.startswith("xinfer_copied_bytes_total")
               and "frame" in l]
-    assert 0 < int(copied[0].split()[-1]) < 1.1 * frame.nbytes  # once
+    assert 0 < int(copied[0].split()[-1]) < 0.25 * frame.nbytes  # what came with heads of frames
 
 
 def test_many_at_once(server):

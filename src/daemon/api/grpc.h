@@ -45,6 +45,7 @@ struct xi_grpc {
     enum { XI_GRPC_IN_FRAME = 0, XI_GRPC_IN_HEAD, XI_GRPC_IN_REST } step;
     uint64_t bytes;    /* of the message under way */
     unsigned messages; /* complete ones */
+    uint64_t copied;   /* what of the stream's copied bytes is accounted for */
     int half_closed;   /* the client has said all */
     int full;          /* too much is under way: nothing is read */
     int over;          /* its end is out, or it never began */

@@ -462,11 +462,12 @@ static int has_raw(const struct xi_oip_request *r)
 static void go_on(struct xi_grpc_call *c)
 {
     struct xi_oip_call *call = &c->call;
-    uint64_t moved = 0;
+    uint64_t moved = 0, copied = c->g->x->stream.copied; /* of all messages so far */
     struct xi_err err;
 
     set_deadline(c);
-    call->copied += c->bytes; /* from the socket's buffer */
+    call->copied += copied - c->g->copied;
+    c->g->copied = copied;
     if (has_raw(call->ask)) {
         call->slot = c->slot;
         call->tail = (uint64_t)(c->message - c->slot->data);
