@@ -28,6 +28,13 @@
 #define XI_INFLATE_RATIO 128
 #define XI_INFLATING_MAX 1024
 
+/* HTTP/2 */
+#define XI_HTTP2_STREAMS_MAX 128            /* of one connection at once */
+#define XI_HTTP2_WINDOW      (256 * XI_KIB) /* of a stream whose body has no place yet */
+#define XI_HTTP2_CONNECTION  (8 * XI_MIB)   /* bytes of its streams that nobody has taken yet */
+#define XI_HTTP2_AHEAD_MAX   (256 * XI_MIB) /* of all connections */
+#define XI_HTTP2_FRAME_TAKEN XI_MIB         /* of a frame of a body */
+
 /* JSON */
 #define XI_JSON_DEPTH_MAX 64
 

@@ -17,13 +17,9 @@
 #include "base/str.h"
 #include "wire/http.h"
 
-#define XI_HTTP2_STREAMS_MAX 128            /* of one connection at once */
-#define XI_HTTP2_WINDOW      (256 * XI_KIB) /* of a stream whose body has no place yet */
-#define XI_HTTP2_CONNECTION  (8 * XI_MIB)   /* bytes of all streams that nobody has taken yet */
-#define XI_HTTP2_HEAD_BYTES  9              /* of every frame */
-#define XI_HTTP2_FRAME_MAX   (16 * XI_KIB)  /* of a frame that we send */
-#define XI_HTTP2_FRAME_TAKEN XI_MIB         /* of a frame of a body that we take */
-#define XI_HTTP2_PREFACE     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+#define XI_HTTP2_HEAD_BYTES 9             /* of every frame */
+#define XI_HTTP2_FRAME_MAX  (16 * XI_KIB) /* of a frame that we send */
+#define XI_HTTP2_PREFACE    "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 struct nghttp2_session;
 

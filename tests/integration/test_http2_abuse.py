@@ -17,6 +17,7 @@ import models
 from daemon import Daemon, wait_for
 from models import ask, floats, numbers
 
+pytestmark = pytest.mark.tsan
 DATA, HEADERS, PRIORITY, RST, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 2, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS = 1, 1, 4
 NO_ERROR, PROTOCOL_ERROR, FLOW_CONTROL, REFUSED, CANCEL = 0, 1, 3, 7, 8

@@ -13,7 +13,6 @@
 
 enum { SWEEP_MS = 250, RETRY_MS = 5, IDLE_MS = 75000, BACKLOG = 1024, SLOT_WAIT_MS = 1000 };
 enum { HEARTBEAT_MS = 15000, STREAM_QUEUE = 256 * 1024, STREAM_STALL_MS = 30000 };
-enum { AHEAD_MAX = 256 * 1024 * 1024 };
 /* Told to end, it answers for so long whatever is on its way: a connection that is closed unread
  * looks like a crash. */
 enum { DRAIN_GRACE_MS = 50 };
@@ -351,7 +350,7 @@ enum xi_rc xi_http_server_open(struct xi_service *service, const struct xi_http_
     server->gate.allowed_origins = f->allowed_origins;
     server->gate.n_allowed_origins = f->n_allowed_origins;
     server->last_client_ms = xi_now_ms();
-    server->ahead_max = AHEAD_MAX;
+    server->ahead_max = XI_HTTP2_AHEAD_MAX;
     rc = xi_gate_init(&server->gate, f->token_file ? f->token_file : "", err);
     if (rc != XI_OK) {
         free(server);
