@@ -11,8 +11,10 @@ import threading
 import time
 
 import models
+import numpy
 import pytest
 from daemon import wait_for
+from tritonclient import grpc as triton_grpc
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 from tritonclient.utils import shared_memory as shm
@@ -426,3 +428,78 @@ def test_a_host_that_dies_loses_no_region(daemon, region, tmp_path):
         assert said.result().status == 200, said.result()
     assert r.get(4 * n, 4 * n) == models.floats(*[2.0] * n)
     wait_for(lambda: host not in daemon.hosts(), 5, "the dead host to go")
+
+
+# ---- with the protocol's own client ----
+
+DOORS = {"grpc": triton_grpc}
+
+
+@pytest.fixture(params=sorted(DOORS))
+def door(request, daemon):
+    """(the client's module, a client of it)"""
+    module = DOORS[request.param]
+    with contextlib.closing(module.InferenceServerClient("127.0.0.1:%d" % daemon.port)) as c:
+        yield module, c
+
+
+def test_tritonclient_infers_from_and_into_its_memory(daemon, door, memory, tmp_path):
+    module, client = door
+    n = 100000
+    load(daemon, tmp_path, "wide", wide(n))
+    key, handle = memory(8 * n)
+    client.register_system_shared_memory("io", key, 8 * n)
+    x = module.InferInput("x", [1, n], "FP32")
+    x.set_shared_memory("io", 4 * n)
+    y = module.InferRequestedOutput("y")
+    y.set_shared_memory("io", 4 * n, offset=4 * n)
+    for first in (0, 7):
+        values = numpy.arange(first, first + n, dtype=numpy.float32)
+        shm.set_shared_memory_region(handle, [values])
+        client.infer("wide", [x], outputs=[y])
+        got = shm.get_contents_as_numpy(handle, numpy.float32, [n], offset=4 * n)
+        assert (got == 2 * values + 1).all()
+    # The answer itself, without a region.
+    assert (client.infer("wide", [x]).as_numpy("y") == 2 * values + 1).all()
+    # Cut by its owner, then whole again.
+    os.truncate(path_of(key), PAGE)
+    assert "io" in str(problem(client.infer, "wide", [x], outputs=[y]))
+    os.truncate(path_of(key), 8 * n)
+    shm.set_shared_memory_region(handle, [values])
+    client.infer("wide", [x], outputs=[y])
+    client.unregister_system_shared_memory("io")
+    assert "io" in str(problem(client.infer, "wide", [x], outputs=[y]))
+
+
+def test_tritonclients_texts(daemon, door, memory, tmp_path):
+    module, client = door
+    load(daemon, tmp_path, "texts", "xref 1\ninput x BYTES [-1]\noutput y BYTES [-1]\ny = copy x\n")
+    words = numpy.array([b"", b"hello", "\u00fc".encode()], dtype=object)
+    raw = b"".join(struct.pack("<I", len(w)) + w for w in words)
+    key, handle = memory(PAGE)
+    client.register_system_shared_memory("io", key, PAGE)
+    shm.set_shared_memory_region(handle, [numpy.frombuffer(raw, dtype=numpy.uint8)])
+    x = module.InferInput("x", [3], "BYTES")
+    x.set_shared_memory("io", len(raw))
+    y = module.InferRequestedOutput("y")
+    y.set_shared_memory("io", 100, offset=1000)
+    client.infer("texts", [x], outputs=[y])
+    assert bytes(shm.get_contents_as_numpy(handle, numpy.uint8, [len(raw)], offset=1000)) == raw
+    assert list(client.infer("texts", [x]).as_numpy("y")) == list(words)
+
+
+def test_tritonclient_mixes_regions_with_what_it_sends(daemon, door, memory, tmp_path):
+    module, client = door
+    load(daemon, tmp_path, "many", MANY)
+    key, handle = memory(PAGE)
+    client.register_system_shared_memory("io", key, PAGE)
+    numbers = numpy.array([-1, 2 ** 62], dtype=numpy.int64)
+    shm.set_shared_memory_region(handle, [numbers])
+    b, i, f = (module.InferInput(*a) for a in (("b", [1], "BYTES"), ("i", [2], "INT64"), ("f", [3], "FP32")))
+    b.set_data_from_numpy(numpy.array([b"hello"], dtype=object))
+    i.set_shared_memory("io", 16)  # this one is copied, the others come behind the request
+    f.set_data_from_numpy(numpy.array([1, 2.5, -3], dtype=numpy.float32))
+    answer = client.infer("many", [b, i, f])
+    assert list(answer.as_numpy("bo")) == [b"hello"]
+    assert (answer.as_numpy("io") == numbers).all()
+    assert list(answer.as_numpy("fo")) == [2, 3.5, -2]

@@ -379,6 +379,8 @@ static uint64_t align(struct xi_grpc_call *c)
         end = t->offset + t->bytes;
         moved += t->offset != t->data_at ? t->bytes : 0;
     }
+    if (end > c->call.tail_bytes)
+        c->call.tail_bytes = end;
     return moved;
 }
 
@@ -407,6 +409,8 @@ static void fill_work(struct xi_work *w)
         if (r->inputs[i].where == XI_OIP_TEXT)
             c->work_rc = xi_oip_proto_fill(c->message, &r->inputs[i],
                                            c->call.text->data + r->inputs[i].offset, &c->work_err);
+    if (c->work_rc == XI_OK && c->call.text != NULL)
+        c->work_rc = xi_oip_call_join(&c->call, &c->work_err);
 }
 
 static void filled(struct xi_work *w)

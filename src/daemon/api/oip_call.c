@@ -260,7 +260,7 @@ enum xi_rc xi_oip_call_ready(struct xi_oip_call *call, struct xi_err *err)
     if (rc != XI_OK || call->ask->text_bytes == 0)
         return rc;
     rc = xi_shm_take(call->service->shm, call->who->tenant,
-                     call->ask->text_bytes + call->tail_bytes, &call->text, err);
+                     call->ask->text_bytes + XI_OIP_ALIGN + call->tail_bytes, &call->text, err);
     if (rc != XI_OK)
         call->text = NULL;
     else
@@ -268,10 +268,17 @@ enum xi_rc xi_oip_call_ready(struct xi_oip_call *call, struct xi_err *err)
     return rc;
 }
 
+/* Where RAW inputs begin in the text: as far behind a boundary as they were, so that what was
+ * aligned stays so. */
+static uint64_t tail_in_text(const struct xi_oip_call *call)
+{
+    return call->ask->text_bytes + call->tail % XI_OIP_ALIGN;
+}
+
 enum xi_rc xi_oip_call_join(struct xi_oip_call *call, struct xi_err *err)
 {
     if (call->tail_bytes > 0)
-        memcpy(call->text->data + call->ask->text_bytes, call->slot->data + call->tail,
+        memcpy(call->text->data + tail_in_text(call), call->slot->data + call->tail,
                (size_t)call->tail_bytes);
     return xi_oip_regions_read(&call->regions, call->ask, call->text->data, err);
 }
@@ -415,7 +422,7 @@ static enum xi_rc add_file(struct xi_oip_call *call, const struct xi_slot *slot,
 void xi_oip_call_submit(struct xi_oip_call *call)
 {
     const struct xi_slot *slot = call->text != NULL ? call->text : call->slot;
-    uint64_t tail = call->text != NULL ? call->ask->text_bytes : call->tail;
+    uint64_t tail = call->text != NULL ? tail_in_text(call) : call->tail;
     struct xi_err err = {0};
     enum xi_rc rc;
 
