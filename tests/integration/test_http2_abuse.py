@@ -189,7 +189,7 @@ def test_rapid_reset(server):
                 burst += frame(RST, 0, w.stream, struct.pack(">I", CANCEL))
             if not w.send(burst):
                 break
-        assert w.until_end() != NO_ERROR
+        assert w.until_end() not in (None, NO_ERROR)
 
 
 def test_resets_that_the_server_is_made_to_send(server):
@@ -198,7 +198,7 @@ def test_resets_that_the_server_is_made_to_send(server):
             burst = b"".join(w.head() + frame(WINDOW, 0, w.stream, bytes(4)) for _ in range(100))
             if not w.send(burst):
                 break
-        assert w.until_end() != NO_ERROR
+        assert w.until_end() not in (None, NO_ERROR)
 
 
 @pytest.mark.parametrize("kind, payload, flags", [(PING, bytes(8), 0), (SETTINGS, b"", 0),

@@ -271,18 +271,18 @@ static void take_bytes(struct xi_conn *c, const uint8_t *data, size_t n)
 
     c->read_bytes += n;
     c->since_ms = xi_now_ms();
-    if (c->h2 != NULL) {
-        xi_h2_take(c, data, n);
-        return;
-    }
-    if (c->fresh && meet(c, data, n))
-        return;
     if (c->linger_until_ms != 0) {
         c->discarded += n;
         if (c->discarded > LINGER_BYTES)
             xi_conn_close(c);
         return;
     }
+    if (c->h2 != NULL) {
+        xi_h2_take(c, data, n);
+        return;
+    }
+    if (c->fresh && meet(c, data, n))
+        return;
     if (c->stash.len == 0)
         took = pump(c, data, n);
     if (c->closing || c->linger_until_ms != 0)
@@ -325,6 +325,16 @@ static int keeps(const struct xi_conn *c)
     return c->x->stream.keep_alive && !c->close_after && !c->server->draining && !body_unread(c);
 }
 
+void xi_conn_linger(struct xi_conn *c)
+{
+    c->linger_until_ms = xi_now_ms() + LINGER_MS;
+    xi_str_fini(&c->stash);
+    if (uv_shutdown(&c->shutdown, &c->h.stream, NULL) != 0)
+        xi_conn_close(c);
+    else
+        update_reading(c);
+}
+
 /* The answer is written: on with the next request, or an end that loses no answer. */
 static void answered(struct xi_conn *c)
 {
@@ -344,13 +354,7 @@ static void answered(struct xi_conn *c)
         xi_conn_close(c);
         return;
     }
-    /* Closing at once would reset the connection under the answer: shut our side, drop the rest. */
-    c->linger_until_ms = c->since_ms + LINGER_MS;
-    xi_str_fini(&c->stash);
-    if (uv_shutdown(&c->shutdown, &c->h.stream, NULL) != 0)
-        xi_conn_close(c);
-    else
-        update_reading(c);
+    xi_conn_linger(c);
 }
 
 static void write_ended(struct xi_exchange *x, int status, int last)
@@ -613,11 +617,11 @@ void xi_conn_sweep(struct xi_conn *c, uint64_t now_ms)
 
     if (c->closing)
         return;
-    if (c->h2 != NULL) {
-        xi_h2_sweep(c, now_ms);
-    } else if (c->linger_until_ms != 0) {
+    if (c->linger_until_ms != 0) {
         if (now_ms >= c->linger_until_ms)
             xi_conn_close(c);
+    } else if (c->h2 != NULL) {
+        xi_h2_sweep(c, now_ms);
     } else if (c->head_since_ms != 0 && now_ms - c->head_since_ms >= f->slow_head_ms) {
         too_slow(c, "the request's head did not arrive in time");
     } else if (c->x == NULL) {

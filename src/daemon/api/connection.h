@@ -96,6 +96,9 @@ struct xi_http_server {
 
 void xi_conn_accept(struct xi_http_server *server, uv_stream_t *listener);
 void xi_conn_close(struct xi_conn *c);
+/* Our last word is written. Closing at once would reset the connection under it while the client
+ * still sends: our side is shut, the rest is dropped for a while. */
+void xi_conn_linger(struct xi_conn *c);
 /* The stream was un-paused, or an answer is out: goes on with the bytes that wait. */
 void xi_conn_resume(struct xi_conn *c);
 /* Those that yielded before this call go on, each for one more turn. */

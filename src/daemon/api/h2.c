@@ -321,14 +321,21 @@ static void flush(struct xi_h2 *h2)
 
     unmark_dirty(h2);
     count_ahead(h2);
-    while (!c->closing && uv_stream_get_write_queue_size(&c->h.stream) == 0) {
+    while (!c->closing && c->linger_until_ms == 0 &&
+           uv_stream_get_write_queue_size(&c->h.stream) == 0) {
         fill(h2, b);
         if (b->n == 0)
             break;
         write_batch(c, b);
     }
-    if (!c->closing && is_over(h2))
+    if (c->closing || c->linger_until_ms != 0 || !is_over(h2))
+        return;
+    if (h2->broken || c->server->draining) {
         xi_conn_close(c);
+    } else {
+        xi_h2_leave(c);
+        xi_conn_linger(c);
+    }
 }
 
 void xi_h2_flush(struct xi_http_server *server)
