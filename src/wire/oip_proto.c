@@ -331,7 +331,7 @@ static enum xi_rc note_raw(struct reading *in, const struct xi_pb_field *f, stru
 }
 
 static enum xi_rc read_field(struct reading *in, const struct xi_pb_field *f,
-                             struct xi_oip_model *model, struct xi_err *err)
+                             struct xi_oip_target *model, struct xi_err *err)
 {
     switch (f->number) {
     case REQ_MODEL:
@@ -405,7 +405,7 @@ static enum xi_rc settle(struct reading *in, struct xi_oip_tensor *x, uint32_t *
     return settle_bytes(x, in->raw[(*raw)++].bytes, err);
 }
 
-enum xi_rc xi_oip_proto_read(const void *message, size_t bytes, struct xi_oip_model *model,
+enum xi_rc xi_oip_proto_read(const void *message, size_t bytes, struct xi_oip_target *model,
                              struct xi_oip_request *ret, struct xi_err *err)
 {
     struct reading in = {.start = message, .r = ret};

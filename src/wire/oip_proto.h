@@ -16,12 +16,12 @@
 #define XI_OIP_MODEL_MAX   (XI_NAME_MAX + 16) /* "@flow" may stand behind it */
 #define XI_OIP_VERSION_MAX 72
 
-struct xi_oip_model {
+struct xi_oip_target {
     char name[XI_OIP_MODEL_MAX + 1], version[XI_OIP_VERSION_MAX + 1];
 };
 
 /* A ModelInferRequest. */
-enum xi_rc xi_oip_proto_read(const void *message, size_t bytes, struct xi_oip_model *model,
+enum xi_rc xi_oip_proto_read(const void *message, size_t bytes, struct xi_oip_target *model,
                              struct xi_oip_request *ret, struct xi_err *err) XI_MUST_CHECK;
 /* Writes exactly t->bytes to dst. t comes from xi_oip_proto_read of the same message. */
 enum xi_rc xi_oip_proto_fill(const void *message, const struct xi_oip_tensor *t, void *dst,

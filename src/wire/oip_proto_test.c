@@ -13,7 +13,7 @@
 #include "wire/protobuf.h"
 
 static struct xi_oip_request *request;
-static struct xi_oip_model model;
+static struct xi_oip_target model;
 static struct xi_err err;
 static uint8_t message[4096];
 static size_t message_bytes;

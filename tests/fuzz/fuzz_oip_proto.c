@@ -25,7 +25,7 @@ static void fill(const uint8_t *data, size_t size, const struct xi_oip_tensor *i
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct xi_oip_request *r = malloc(sizeof *r);
-    struct xi_oip_model model;
+    struct xi_oip_target model;
     struct xi_err err = {0};
     uint64_t first = 0, raw = 0;
 

@@ -13,7 +13,7 @@ from daemon import Daemon, wait_for
 from models import DOUBLE, package, session
 from test_sequences import ACCUMULATOR, STATE
 from tritonclient.grpc import service_pb2 as pb
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, shared_memory
 
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
@@ -327,6 +327,65 @@ s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, struct.pack(">HI"
 while True:
     s.sendall(frame(0, 0, 1, data))
 """
+
+
+@pytest.fixture
+def region(request):
+    """A region of 4096 bytes that lives as long as the test; its name and key are the test's."""
+    name = "xi-%d-%s" % (os.getpid(), request.node.name)
+    handle = shared_memory.create_shared_memory_region(name, "/" + name, 4096)
+    yield name, "/" + name, handle
+    shared_memory.destroy_shared_memory_region(handle)
+
+
+def test_tensors_stay_in_memory_that_the_client_owns(server, client, region):
+    server.load("double")
+    server.load("copy-i64", "xref 1\ninput x INT64 [-1]\noutput y INT64 [-1]\ny = copy x\n")
+    server.load("both", "xref 1\ninput a INT64 [1]\ninput b FP32 [2]\noutput y FP32 [2]\n"
+                "output z INT64 [1]\ny = copy b\nz = copy a\n")
+    name, key, handle = region
+    client.register_system_shared_memory(name, key, 4000, offset=96)
+    status = client.get_system_shared_memory_status().regions
+    assert (status[name].key, status[name].offset, status[name].byte_size) == (key, 96, 4000)
+    refused("ALREADY_EXISTS", client.register_system_shared_memory, name, key, 4000)
+
+    x, y = triton.InferInput("x", [1, 4], "FP32"), triton.InferRequestedOutput("y")
+    shared_memory.set_shared_memory_region(handle, [np.arange(4, dtype=np.float32)], offset=96)
+    x.set_shared_memory(name, 16)
+    assert client.infer("double", [x]).as_numpy("y").tolist() == [[1, 3, 5, 7]]
+    y.set_shared_memory(name, 16, offset=1024)
+    answer = client.infer("double", [x], outputs=[y]).get_response()
+    assert answer.outputs[0].parameters["shared_memory_region"].string_param == name
+    assert answer.outputs[0].parameters["shared_memory_byte_size"].int64_param == 16
+    assert not any(answer.raw_output_contents)
+    got = shared_memory.get_contents_as_numpy(handle, np.float32, [1, 4], offset=96 + 1024)
+    assert got.tolist() == [[1, 3, 5, 7]]
+
+    # Whole numbers are copied out of it first; beside tensors that come in the message, too.
+    shared_memory.set_shared_memory_region(handle, [np.array([7, -7], np.int64)], offset=96)
+    x = triton.InferInput("x", [2], "INT64")
+    x.set_shared_memory(name, 16)
+    assert client.infer("copy-i64", [x]).as_numpy("y").tolist() == [7, -7]
+    a = triton.InferInput("a", [1], "INT64")
+    a.set_shared_memory(name, 8)
+    answer = client.infer("both", [a, tensor("b", np.array([1, 2], np.float32))])
+    assert answer.as_numpy("y").tolist() == [1, 2]
+    assert answer.as_numpy("z").tolist() == [7]
+
+    x.set_shared_memory(name, 16, offset=3990)
+    refused("INVALID_ARGUMENT", client.infer, "copy-i64", [x])
+    x.set_shared_memory(name, 24)
+    refused("INVALID_ARGUMENT", client.infer, "copy-i64", [x])
+    x.set_shared_memory(name, 16, offset=2 ** 63 - 8)
+    refused("INVALID_ARGUMENT", client.infer, "copy-i64", [x])
+    client.unregister_system_shared_memory(name)
+    refused("NOT_FOUND", client.get_system_shared_memory_status, name)
+    x.set_shared_memory(name, 16)
+    refused("NOT_FOUND", client.infer, "copy-i64", [x])
+    client.unregister_system_shared_memory()  # as the protocol's own examples begin
+    client.unregister_cuda_shared_memory()
+    assert not client.get_cuda_shared_memory_status().regions
+    refused("UNIMPLEMENTED", client.register_cuda_shared_memory, "cuda", b"aGFuZGxl", 0, 16)
 
 
 def test_sizes(new_daemon, tmp_path):

@@ -18,7 +18,7 @@ struct xi_grpc_call {
     struct xi_oip_call call;
     struct xi_grpc *g;
     struct xi_grpc_call *prev, *next; /* its RPC's, until it is answered; next: of those kept */
-    struct xi_oip_model model;
+    struct xi_oip_target model;
     struct xi_slot *slot; /* the message's, until it is handed over or read */
     const uint8_t *message;
     size_t bytes;
@@ -212,11 +212,8 @@ static void write_text(struct xi_grpc_call *c, int final, size_t mark_at[XI_TENS
     xi_oip_proto_begin(&c->text, &a);
     for (unsigned i = 0; i < call->n_results; i++) {
         const struct xi_oip_result *r = &call->results[i];
-        const struct xi_oip_region *region = r->wanted != NULL ? &r->wanted->region : NULL;
-        struct xi_oip_proto_output o = {.name = r->name,
-                                        .tensor = &r->tensor,
-                                        .region = region != NULL && region->name[0] != '\0' ? region
-                                                                                            : NULL};
+        struct xi_oip_proto_output o = {.name = r->name, .tensor = &r->tensor, .region = r->region};
+
         xi_oip_proto_output(&c->text, &o);
     }
     for (unsigned i = 0; i < call->n_results; i++) {
@@ -352,48 +349,45 @@ static int is_unwanted(struct xi_grpc_call *c)
 
 static void submit(struct xi_grpc_call *c)
 {
-    if (c->call.slot == NULL) { /* every tensor has been read out of it */
-        xi_slot_put(c->slot);
-        c->slot = NULL;
-    }
     c->g->x->request = c->call.req.id;
     xi_oip_call_submit(&c->call);
 }
 
-/* The first tensor lies well; those behind it where the message has them. Those that lie so that no
- * engine takes them move on a few bytes, which their slot has to spare. Returns how many bytes. */
+/* Where raw tensors lie becomes a place in their slot. The first one lies well; those behind it
+ * where the message has them, and where no engine takes that they move on a few bytes, which the
+ * slot has to spare. Returns how many bytes have to move. */
 static uint64_t align(struct xi_grpc_call *c)
 {
     struct xi_oip_request *r = c->call.ask;
-    uint64_t front = (uintptr_t)c->message % XI_GRPC_ALIGN, end = 0, moved = 0;
+    uint64_t front = (uint64_t)(c->message - c->call.slot->data), end = 0, moved = 0;
 
     for (uint32_t i = 0; i < r->n_inputs; i++) {
         struct xi_oip_tensor *t = &r->inputs[i];
         if (t->where != XI_OIP_RAW)
             continue;
+        t->offset += front;
         t->data_at = (size_t)t->offset; /* from there */
         if (t->offset < end)
             t->offset = end;
         if (t->dtype != XI_DT_BYTES)
-            t->offset += -(front + t->offset) % XI_GRPC_ALIGN;
+            t->offset += -t->offset % XI_GRPC_ALIGN;
         end = t->offset + t->bytes;
         moved += t->offset != t->data_at ? t->bytes : 0;
     }
-    if (end > c->call.tail_bytes)
-        c->call.tail_bytes = end;
+    c->call.tail_bytes = end;
     return moved;
 }
 
 /* From the last one on, so that none is written over before it has moved. */
 static void move(struct xi_grpc_call *c)
 {
-    uint8_t *message = c->call.slot->data + c->call.tail;
+    uint8_t *data = c->call.slot->data;
     struct xi_oip_request *r = c->call.ask;
 
     for (uint32_t i = r->n_inputs; i-- > 0;) {
         const struct xi_oip_tensor *t = &r->inputs[i];
         if (t->where == XI_OIP_RAW && t->offset != t->data_at)
-            memmove(message + t->offset, message + t->data_at, (size_t)t->bytes);
+            memmove(data + t->offset, data + t->data_at, (size_t)t->bytes);
     }
 }
 
@@ -403,8 +397,7 @@ static void fill_work(struct xi_work *w)
     const struct xi_oip_request *r = c->call.ask;
 
     c->work_rc = XI_OK;
-    if (c->call.slot != NULL)
-        move(c);
+    move(c);
     for (uint32_t i = 0; c->work_rc == XI_OK && i < r->n_inputs; i++)
         if (r->inputs[i].where == XI_OIP_TEXT)
             c->work_rc = xi_oip_proto_fill(c->message, &r->inputs[i],
@@ -454,38 +447,26 @@ static void set_deadline(struct xi_grpc_call *c)
     }
 }
 
-static int has_raw(const struct xi_oip_request *r)
-{
-    for (uint32_t i = 0; i < r->n_inputs; i++)
-        if (r->inputs[i].where == XI_OIP_RAW)
-            return 1;
-    return 0;
-}
-
 /* Its session is known. */
 static void go_on(struct xi_grpc_call *c)
 {
     struct xi_oip_call *call = &c->call;
-    uint64_t moved = 0, copied = c->g->x->stream.copied; /* of all messages so far */
+    uint64_t copied = c->g->x->stream.copied; /* of all messages so far */
     struct xi_err err;
 
     set_deadline(c);
-    call->copied += copied - c->g->copied;
+    call->slot = c->slot; /* and its reference */
+    c->slot = NULL;
+    uint64_t moved = align(c);
+    call->copied += copied - c->g->copied + moved;
     c->g->copied = copied;
-    if (has_raw(call->ask)) {
-        call->slot = c->slot;
-        call->tail = (uint64_t)(c->message - c->slot->data);
-        call->tail_bytes = c->bytes;
-        c->slot = NULL;
-        moved = align(c);
-        call->copied += moved;
-    }
-    if (xi_oip_call_ready(call, &err) != XI_OK) {
+    /* The request was read before its session was known. */
+    if (xi_oip_call_ask(call, &err) != XI_OK || xi_oip_call_ready(call, &err) != XI_OK)
         fail(c, &err);
-        return;
-    }
-    if (call->ask->text_bytes + moved != 0)
-        queue(c, call->ask->text_bytes + moved, fill_work, filled);
+    else if (call->text != NULL)
+        queue(c, call->ask->text_bytes + call->tail_bytes, fill_work, filled);
+    else if (moved > 0)
+        queue(c, moved, fill_work, filled);
     else
         submit(c);
 }
