@@ -440,3 +440,16 @@ def test_many_at_once(server):
 def test_a_model_that_sleeps_is_woken(server, client):
     server.load("lazy", DOUBLE, "--lazy")
     assert client.infer("lazy", [four(1, 2, 3, 4)]).as_numpy("y").tolist() == [[3, 5, 7, 9]]
+
+
+def test_several_of_a_stream_wake_a_model(server, channel):
+    """Some are read by a worker first, so that they meet at the door of a model that sleeps."""
+    server.load("asleep", DOUBLE, "--lazy")
+    rows = 300000
+    large = request("asleep", ("x", "FP32", [rows, 4], {"fp32_contents": [1.5] * (4 * rows)}))
+    small = request("asleep", ("x", "FP32", [1, 4], None), raw=[bytes(16)])
+    messages = [m.SerializeToString() for m in (large, small, large)]
+    answers = [pb.ModelStreamInferResponse.FromString(a)
+               for a in channel.stream_stream(STREAM)(iter(messages), timeout=20)]
+    assert [a.error_message for a in answers] == [""] * 3
+    assert sorted(len(a.infer_response.raw_output_contents[0]) for a in answers) == [16] + 2 * [16 * rows]

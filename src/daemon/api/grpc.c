@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "wire/oip_proto.h"
 
 int xi_grpc_spoken(const struct xi_exchange *x)
@@ -106,7 +107,7 @@ static void gone(struct xi_exchange *x)
 void xi_grpc_settle(struct xi_grpc *g)
 {
     struct xi_exchange *x = g->x;
-    int done = g->n_calls == 0 && g->awaiting == NULL;
+    int done = g->n_calls == 0;
 
     if (g->over)
         return;
@@ -123,6 +124,8 @@ void xi_grpc_settle(struct xi_grpc *g)
     }
     if (g->full && g->n_calls < XI_GRPC_CALLS_MAX && xi_answer_waiting(x) < XI_GRPC_UNREAD / 2) {
         g->full = 0;
+        if (x->waiting)
+            return;
         x->stream.paused = 0;
         xi_exchange_resume(x);
     }
@@ -240,19 +243,41 @@ static enum xi_rc ask_slot(struct xi_grpc *g, struct xi_err *err)
     return xi_shm_take(x->server->service->shm, x->who.tenant, x->wait_bytes, &x->slot, err);
 }
 
-static int retry_slot(struct xi_exchange *x, uint64_t now_ns)
+static void retry_slot(struct xi_grpc *g, uint64_t now_ns)
 {
     struct xi_err err;
-    enum xi_rc rc = ask_slot(x->grpc, &err);
+    enum xi_rc rc = ask_slot(g, &err);
 
-    if (rc == XI_EAGAIN && now_ns < x->wait_until_ns)
-        return 0;
-    xi_body_wait_over(x);
+    if (rc == XI_EAGAIN && now_ns < g->slot_until_ns)
+        return;
+    g->slot_until_ns = 0;
     if (rc == XI_OK)
-        take_rest(x->grpc, xi_body_data(x));
+        take_rest(g, xi_body_data(g->x));
     else
-        xi_grpc_fail(x->grpc, &err);
+        xi_grpc_fail(g, &err);
+}
+
+static int retry(struct xi_exchange *x, uint64_t now_ns)
+{
+    struct xi_grpc *g = x->grpc;
+
+    if (g->slot_until_ns != 0)
+        retry_slot(g, now_ns);
+    if (g->awaiting != NULL)
+        g->method->retry(g, now_ns);
+    if (x->waiting && (g->slot_until_ns != 0 || g->awaiting != NULL))
+        return 0;
+    if (x->waiting) { /* else it has failed */
+        xi_body_wait_over(x);
+        x->stream.paused = g->full;
+    }
     return 1;
+}
+
+void xi_grpc_wait(struct xi_grpc *g)
+{
+    if (!g->x->waiting)
+        xi_body_wait(g->x, retry, 0); /* whatever waits knows for how long */
 }
 
 /* Memory for the message, so that its first tensor begins where an engine can bind it, and the
@@ -270,9 +295,10 @@ static void take_slot(struct xi_grpc *g)
     enum xi_rc rc = ask_slot(g, &err);
     if (rc == XI_OK)
         take_rest(g, xi_body_data(x));
-    else if (rc == XI_EAGAIN && xi_body_waiting(x->server) < XI_QUEUE_MAX)
-        xi_body_wait(x, retry_slot, x->server->config.slot_wait_ms);
-    else
+    else if (rc == XI_EAGAIN && xi_body_waiting(x->server) < XI_QUEUE_MAX) {
+        g->slot_until_ns = xi_now_ns() + x->server->config.slot_wait_ms * 1000000ull;
+        xi_grpc_wait(g);
+    } else
         xi_grpc_fail(g, &err);
 }
 
@@ -434,7 +460,7 @@ void xi_grpc_tick(struct xi_http_server *server)
 
     for (g = server->rpcs; g != NULL; g = next) {
         next = g->next;
-        if (server->draining && g->n_calls == 0 && g->awaiting == NULL &&
+        if (server->draining && g->n_calls == 0 &&
             (g->method->flags & XI_GRPC_STREAMS || g->method->tick != NULL)) {
             (void)xi_fail(&err, XI_EDRAIN, "the server is shutting down");
             xi_grpc_fail(g, &err);

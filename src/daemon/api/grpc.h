@@ -34,6 +34,8 @@ struct xi_grpc_method {
     void (*tick)(struct xi_grpc *g);
     /* Those of its calls that can end do so, soon or at once; NULL: it has none. */
     void (*cancel)(struct xi_grpc *g);
+    /* Of g->awaiting, those that need not wait any more go on. NULL: none ever does. */
+    void (*retry)(struct xi_grpc *g, uint64_t now_ns);
 };
 
 /* One RPC; kept with its exchange. */
@@ -52,10 +54,11 @@ struct xi_grpc {
     struct xi_err why; /* rc not OK: it fails as soon as its calls have ended */
     unsigned retry_after_s;
 
-    struct xi_grpc_call *calls,
-        *awaiting; /* not answered yet; the one that waits for its session */
+    struct xi_grpc_call *calls;    /* not answered yet */
+    struct xi_grpc_call *awaiting; /* those of them that wait for a session, in their order */
     unsigned n_calls;
-    int watched; /* of Health.Watch: the last status that was told */
+    uint64_t slot_until_ns; /* so long the message under way waits for memory; 0: it does not */
+    int watched;            /* of Health.Watch: the last status that was told */
     char name[XI_NAME_MAX + 1];
     struct xi_grpc *prev, *next; /* the server's, while it lasts */
     uint8_t frame[XI_GRPC_FRAME], head[XI_GRPC_HEAD];
@@ -83,9 +86,14 @@ void xi_grpc_fail(struct xi_grpc *g, const struct xi_err *err);
 /* After a call has ended, or what was sent has left: reads on, or ends what is over. */
 void xi_grpc_settle(struct xi_grpc *g);
 
+/* Something of it waits, for memory or a session: nothing is read meanwhile, and it is asked again
+ * every few milliseconds. */
+void xi_grpc_wait(struct xi_grpc *g);
+
 /* grpc_infer.c */
 void xi_grpc_infer(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_infer_cancel(struct xi_grpc *g);
+void xi_grpc_infer_retry(struct xi_grpc *g, uint64_t now_ns);
 void xi_grpc_calls_free(struct xi_http_server *server); /* those that are kept */
 /* grpc_health.c */
 void xi_grpc_health_check(struct xi_grpc *g, const uint8_t *message, size_t bytes);

@@ -23,6 +23,8 @@ struct xi_grpc_call {
     const uint8_t *message;
     size_t bytes;
     int working; /* a worker reads the message */
+    struct xi_grpc_call *next_awaiting;
+    uint64_t await_until_ns;
 
     struct xi_work work;
     enum xi_rc work_rc;
@@ -128,8 +130,11 @@ static void leave(struct xi_grpc_call *c)
         g->calls = c->next;
     if (c->next != NULL)
         c->next->prev = c->prev;
-    if (g->awaiting == c)
-        g->awaiting = NULL;
+    for (struct xi_grpc_call **at = &g->awaiting; *at != NULL; at = &(*at)->next_awaiting)
+        if (*at == c) {
+            *at = c->next_awaiting;
+            break;
+        }
     g->n_calls--;
 }
 
@@ -483,20 +488,19 @@ static enum xi_rc begin(struct xi_grpc_call *c, int *ret_wait, struct xi_err *er
                              sequence.id[0] ? &sequence : NULL, ret_wait, err);
 }
 
-static int retry_session(struct xi_exchange *x, uint64_t now_ns)
+/* The first of those that wait. 0: it waits on, and so do those behind it. */
+static int retry_first(struct xi_grpc *g, uint64_t now_ns)
 {
-    struct xi_grpc *g = x->grpc;
     struct xi_grpc_call *c = g->awaiting;
     struct xi_err err = {0};
     int wait = 0;
     enum xi_rc rc = begin(c, &wait, &err);
 
-    if (rc != XI_OK && wait && now_ns < x->wait_until_ns)
+    if (rc != XI_OK && wait && now_ns < c->await_until_ns)
         return 0;
     if (rc != XI_OK && wait && g->deadline_ns != 0 && now_ns >= g->deadline_ns)
         (void)xi_fail(&err, XI_ETIMEOUT, "its deadline passed while its model was loaded");
-    xi_body_wait_over(x);
-    g->awaiting = NULL;
+    g->awaiting = c->next_awaiting;
     if (rc == XI_OK)
         go_on(c);
     else
@@ -504,18 +508,24 @@ static int retry_session(struct xi_exchange *x, uint64_t now_ns)
     return 1;
 }
 
-/* Meanwhile nothing else of the stream is read. */
-static void wait_for_session(struct xi_grpc_call *c, const struct xi_err *err)
+void xi_grpc_infer_retry(struct xi_grpc *g, uint64_t now_ns)
+{
+    while (g->awaiting != NULL && retry_first(g, now_ns))
+        continue; /* where all of it fails they are all dropped */
+}
+
+/* Meanwhile nothing else of the stream is read; what a worker had to read first comes behind. */
+static void wait_for_session(struct xi_grpc_call *c)
 {
     struct xi_grpc *g = c->g;
-    uint64_t now = xi_now_ns(), until = xi_oip_call_patience(now, g->deadline_ns);
+    struct xi_grpc_call **at = &g->awaiting;
 
-    if (xi_body_waiting(g->x->server) >= XI_QUEUE_MAX) {
-        fail(c, err);
-        return;
-    }
-    g->awaiting = c;
-    xi_body_wait(g->x, retry_session, until > now ? (unsigned)((until - now) / 1000000u) : 0);
+    c->await_until_ns = xi_oip_call_patience(xi_now_ns(), g->deadline_ns);
+    c->next_awaiting = NULL;
+    while (*at != NULL)
+        at = &(*at)->next_awaiting;
+    *at = c;
+    xi_grpc_wait(g);
 }
 
 static void parse_work(struct xi_work *w)
@@ -535,10 +545,12 @@ static void parsed(struct xi_work *w)
         return;
     if (c->work_rc != XI_OK)
         fail(c, &c->work_err);
+    else if (c->g->awaiting != NULL) /* in their order */
+        wait_for_session(c);
     else if (begin(c, &wait, &err) == XI_OK)
         go_on(c);
-    else if (wait)
-        wait_for_session(c, &err);
+    else if (wait && xi_body_waiting(c->g->x->server) < XI_QUEUE_MAX)
+        wait_for_session(c);
     else
         fail(c, &err);
 }

@@ -15,9 +15,9 @@
 
 static const struct xi_grpc_method methods[] = {
     {OIP("ModelInfer", XI_ROLE_INFER), .flags = XI_GRPC_SLOT, .take = xi_grpc_infer,
-     .cancel = xi_grpc_infer_cancel},
+     .cancel = xi_grpc_infer_cancel, .retry = xi_grpc_infer_retry},
     {OIP("ModelStreamInfer", XI_ROLE_INFER), .flags = XI_GRPC_SLOT | XI_GRPC_STREAMS,
-     .take = xi_grpc_infer, .cancel = xi_grpc_infer_cancel},
+     .take = xi_grpc_infer, .cancel = xi_grpc_infer_cancel, .retry = xi_grpc_infer_retry},
     {OIP("ServerLive", XI_ROLE_PUBLIC), .take = xi_grpc_server_live},
     {OIP("ServerReady", XI_ROLE_PUBLIC), .take = xi_grpc_server_ready},
     {OIP("SystemSharedMemoryStatus", XI_ROLE_INFER), .take = xi_grpc_region_status},
