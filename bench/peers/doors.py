@@ -13,7 +13,8 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(
                                 "tests", "tools"))
 from make_onnx import message, number, text, varint  # noqa: E402
 
-DOORS = {"json": "HTTP, JSON", "binary": "HTTP, binary", "grpc": "gRPC", "memory": "HTTP, named shared memory",
+DOORS = {"json": "HTTP, JSON", "binary": "HTTP, binary", "grpc": "gRPC", "grpc-one": "gRPC on one connection",
+         "memory": "HTTP, named shared memory",
          "memory-grpc": "gRPC, named shared memory"}
 GRPC = "/inference.GRPCInferenceService/ModelInfer"
 CODES = {"FP32": ("f", 4), "UINT8": ("B", 1)}
@@ -195,7 +196,7 @@ def oip(model, door, name, http, grpc, region):
         body, head = oip_binary(model)
         return Ask(http, path, body, ["Content-Type: application/octet-stream", head],
                    read=lambda a: floats(a, model.count_out()))
-    if door == "grpc":
+    if door in ("grpc", "grpc-one"):
         return Ask(grpc, GRPC, oip_grpc(model, name), protocol="grpc", read=read_grpc(model))
     region.wipe()
     read = lambda _: floats(region.output(), model.count_out())  # noqa: E731

@@ -22,7 +22,7 @@ VENV = os.path.join(measure.ROOT, "build", "peers")
 SITE = os.path.join(VENV, "lib", "python3.11", "site-packages")
 TRITON = os.path.join(SITE, "pytriton", "tritonserver")
 SERVE = os.path.join(HERE, "serve")
-OIP_DOORS = ("json", "binary", "grpc", "memory", "memory-grpc")
+OIP_DOORS = ("json", "binary", "grpc", "grpc-one", "memory", "memory-grpc")
 
 
 def tree(pid):
@@ -133,9 +133,17 @@ class Peer:
                 pass
 
 
+def has_engine(name):
+    return os.path.exists(os.path.join(measure.harness.build_dir(), "lib", "xinfer",
+                                       "libxinfer_engine_%s.so" % name))
+
+
 class XInfer(Peer):
+    """The engine is the peers', ONNX Runtime, where it was built."""
+
     name = "xInfer"
-    setting = "two instances of one thread; the identity is a copy, as the peers', in the reference engine"
+    engine = "onnxruntime" if has_engine("onnxruntime") else "openvino"
+    setting = "two instances of one thread in %s; the identity is a copy, as the peers', in the reference engine" % engine
 
     def start(self):
         self.daemon = measure.Daemon().start()
@@ -145,13 +153,29 @@ class XInfer(Peer):
             if said.rc != 0:
                 raise RuntimeError(said)
 
-    def file_of(self, name):
-        if name != "identity":
-            return os.path.join(self.model_files, name + ".onnx")
-        path = os.path.join(self.folder, "identity.xref")
+    def write(self, name, text):
+        path = os.path.join(self.folder, name)
         with open(path, "w", encoding="utf-8") as f:
-            f.write("xref 1\ninput x FP32 [1,256]\noutput y FP32 [1,256]\ny = copy x\n")
+            f.write(text)
         return path
+
+    def file_of(self, name):
+        if name == "identity":
+            return self.write("identity.xref",
+                              "xref 1\ninput x FP32 [1,256]\noutput y FP32 [1,256]\ny = copy x\n")
+        variant = {"id": self.engine, "files": ["variants/model.onnx"], "format": "onnx", "precision": "f32",
+                   "engine": {"name": self.engine}}
+        recipe = {"recipe": 1, "files": {"variants/model.onnx": {"file": name + ".onnx"}},
+                  "manifest": {"xpkg": 1, "name": name, "version": "1.0.0", "license": "Apache-2.0",
+                               "description": "a model of the benchmarks", "input": "tensors", "output": "tensors",
+                               "models": {"main": {"variants": [variant]}}}}
+        shutil.copy(os.path.join(self.model_files, name + ".onnx"), self.folder)
+        package = os.path.join(self.folder, name + ".xpkg")
+        said = measure.harness.run_program("xinfer", "pack", self.write(name + ".json", json.dumps(recipe)),
+                                           "-o", package)
+        if said.rc != 0:
+            raise RuntimeError(said)
+        return package
 
     def pids(self):
         return tree(self.daemon.pid)
@@ -165,6 +189,16 @@ class XInfer(Peer):
     def close(self):
         super().close()
         self.daemon.close()
+
+
+class XInferOpenVino(XInfer):
+    """The engine that xInfer takes for such models by itself, beside the peers'."""
+
+    name, engine = "xInfer OpenVINO", "openvino"
+    setting = "the same in OpenVINO"
+
+    def ask(self, model, door):
+        return super().ask(model, door) if model.name != "identity" else None
 
 
 TRITON_TYPES = {"FP32": "TYPE_FP32", "UINT8": "TYPE_UINT8"}
@@ -237,7 +271,7 @@ class TritonNative(Triton):
 class MLServer(Peer):
     """Its workers help models that compute; for the identity they cost more than they bring."""
 
-    name, doors = "MLServer", ("json", "grpc")
+    name, doors = "MLServer", ("json", "grpc", "grpc-one")
     setting = "custom runtime on numpy; the classifier in two parallel workers, the identity in the server itself"
 
     def start(self):
@@ -318,4 +352,5 @@ class Mosec(Peer):
         return Ask(self.at[model.name], "/inference", model.tensor, read=lambda a: floats(a, model.count_out()))
 
 
+OURS = (XInfer, XInferOpenVino) if XInfer.engine != XInferOpenVino.engine else (XInfer,)
 PEERS = (Triton, TritonNative, MLServer, LitServe, Mosec)
