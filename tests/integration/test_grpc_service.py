@@ -13,7 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase)
+from models import DOUBLE, package
 from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.utils import InferenceServerException
 
 OIP = "/inference.GRPCInferenceService/"
 
@@ -163,6 +165,32 @@ def test_a_broken_message_is_named(channel, message):
     assert e.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert ("xinfer-code", "XI-0101") in e.trailing_metadata()
     assert call(channel, OIP + "ServerLive") == b"\x08\x01"
+
+
+def test_the_repository(server, tmp_path):
+    client = triton.InferenceServerClient("127.0.0.1:%d" % server.port)
+    said = server.cli("load", package(tmp_path, "double", DOUBLE))
+    assert said.rc == 0, said
+    def index():
+        return {(m.name, m.version): (m.state, m.reason)
+                for m in client.get_model_repository_index().models}
+    assert index()["double", "1.0.0"] == ("READY", "")
+    client.unload_model("double")
+    assert index()["double", "1.0.0"] == ("UNAVAILABLE", "not loaded")
+    assert "double" not in [m.name for m in client.get_model_repository_index().models
+                            if m.state == "READY"]
+    client.load_model("double")
+    assert index()["double", "1.0.0"][0] == "READY"
+    client.load_model("double:1.0.0")  # again, by its version: nothing changes
+    for code, action, *args in (("NOT_FOUND", client.load_model, "nobody"),
+                                ("NOT_FOUND", client.unload_model, "nobody"),
+                                ("INVALID_ARGUMENT", client.load_model, "../x"),
+                                ("INVALID_ARGUMENT", client.unload_model, ""),
+                                ("UNIMPLEMENTED", client.load_model, "double", None, "{}")):
+        with pytest.raises(InferenceServerException) as e:
+            action(*args)
+        assert e.value.status() == "StatusCode." + code, e.value
+    client.close()
 
 
 def test_what_is_not_there_is_unimplemented(channel):

@@ -7,6 +7,10 @@
 
 void xi_grpc_server_live(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_server_ready(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+/* grpc_repository.c */
+void xi_grpc_repository_index(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_repository_load(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_repository_unload(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 /* grpc_regions.c */
 void xi_grpc_region_status(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_region_register(struct xi_grpc *g, const uint8_t *message, size_t bytes);
