@@ -346,26 +346,48 @@ def test_a_region_that_is_cut_ends_the_requests_that_use_it_alone(daemon, region
     assert daemon.hosts() == hosts
 
 
-def test_what_runs_keeps_its_region_when_it_is_unregistered(daemon, region, tmp_path):
-    """Abuse 17: in a batch with another client's."""
-    text = "xref 1\ninput x FP32 [-1,4]\noutput y FP32 [-1,4]\ny = add x 1\nfault delay-ms 300\n"
-    load(daemon, tmp_path, "slow", text, "--max-batch", "4")
+BATCHED = "xref 1\ninput x FP32 [-1,4]\noutput y FP32 [-1,4]\ny = add x 1\nfault delay-ms 300\n"
+
+
+def quarter(daemon, m):
+    return infer(daemon, "slow", [("x", "FP32", [1, 4], m.place(0, 16))], [("y", m.place(16, 16))])
+
+
+def test_a_region_that_is_cut_ends_one_request_of_its_batch(daemon, region, tmp_path):
+    load(daemon, tmp_path, "slow", BATCHED, "--max-batch", "4", "--instances", "1")
+    hosts = daemon.hosts()
     made = [region("r%d" % i, PAGE) for i in range(4)]
     for i, m in enumerate(made):
         m.put(models.floats(*[float(i)] * 4))
-
-    def ask(m):
-        return infer(daemon, "slow", [("x", "FP32", [1, 4], m.place(0, 16))], [("y", m.place(16, 16))])
-
     with concurrent.futures.ThreadPoolExecutor(5) as pool:
-        answers = [pool.submit(ask, m) for m in [made[0], *made]]  # the first one runs, four wait
+        first = pool.submit(quarter, daemon, made[0])
+        time.sleep(0.1)
+        answers = [pool.submit(quarter, daemon, m) for m in made]  # these share the next run
+        time.sleep(0.1)
+        made[2].cut(0)
+        assert first.result().status == 200
+        refused(answers.pop(2).result(), 400, "XI-0111")
+        assert [a.result().status for a in answers] == [200] * 3
+    for i in (0, 1, 3):
+        assert made[i].get(16, 16) == models.floats(*[i + 1.0] * 4)
+    assert daemon.hosts() == hosts
+
+
+def test_what_runs_keeps_its_region_when_it_is_unregistered(daemon, region, tmp_path):
+    """Abuse 17: in a batch with another client's."""
+    load(daemon, tmp_path, "slow", BATCHED, "--max-batch", "4", "--instances", "1")
+    made = [region("r%d" % i, PAGE) for i in range(4)]
+    for i, m in enumerate(made):
+        m.put(models.floats(*[float(i)] * 4))
+    with concurrent.futures.ThreadPoolExecutor(5) as pool:
+        answers = [pool.submit(quarter, daemon, m) for m in [made[0], *made]]  # the first one runs, four wait
         time.sleep(0.1)
         daemon.post("/v2/systemsharedmemory/unregister")
         for answer in answers:
             assert answer.result().status == 200
     for i, m in enumerate(made):
         assert m.get(16, 16) == models.floats(*[i + 1.0] * 4)
-    refused(ask(made[0]), 404, "XI-0201")
+    refused(quarter(daemon, made[0]), 404, "XI-0201")
 
 
 def test_inputs_that_change_while_they_are_read_harm_nobody(daemon, region, tmp_path):
