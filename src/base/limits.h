@@ -6,6 +6,14 @@
 #define XI_MIB (1024ull * XI_KIB)
 #define XI_GIB (1024ull * XI_MIB)
 
+/* How many freed things of a kind are kept for the next one: none where a sanitizer looks out for a
+ * use after free, which keeping them would hide. */
+#ifdef __SANITIZE_ADDRESS__
+#define XI_KEPT(n) 0
+#else
+#define XI_KEPT(n) (n)
+#endif
+
 /* Names: [A-Za-z0-9][A-Za-z0-9._-]{0,127} */
 #define XI_NAME_MAX   128
 #define XI_DIGEST_HEX 64

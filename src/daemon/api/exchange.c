@@ -10,7 +10,7 @@
 #include "daemon/api/infer.h"
 #include "daemon/api/unpack.h"
 
-enum { KEPT_MAX = 512, KEPT_TEXT = 64 * 1024, HEAD_CAP = 8 * 1024 };
+enum { KEPT_MAX = XI_KEPT(512), KEPT_TEXT = 64 * 1024, HEAD_CAP = 8 * 1024 };
 
 struct xi_exchange *xi_exchange_take(struct xi_http_server *server,
                                      const struct xi_carrier *carrier, struct xi_conn *conn)

@@ -11,7 +11,11 @@
 #include "wire/protobuf.h"
 
 /* FRONT: before an answer's fields: its frame, and in a stream the mark of its message. */
-enum { KEPT_MAX = 128, FRONT = XI_GRPC_FRAME + 1 + XI_PB_VARINT_MAX, TEXT_CAP = 64 * 1024 };
+enum {
+    KEPT_MAX = XI_KEPT(128),
+    FRONT = XI_GRPC_FRAME + 1 + XI_PB_VARINT_MAX,
+    TEXT_CAP = 64 * 1024
+};
 enum { STREAM_ERROR = 1, STREAM_RESPONSE = 2, RESPONSE_MODEL = 1, RESPONSE_ID = 3 };
 
 struct xi_grpc_call {
@@ -177,14 +181,15 @@ static void fail(struct xi_grpc_call *c, const struct xi_err *err)
 {
     struct xi_grpc *g = c->g;
     unsigned retry_after_s = c->call.retry_after_s;
+    struct xi_err why = *err; /* it may be the call's own */
 
     leave(c);
     if (g->why.rc == XI_OK && is_stream(c))
-        tell_error(g, c->call.ask != NULL ? c->call.ask->id : "", c->model.name, err);
+        tell_error(g, c->call.ask != NULL ? c->call.ask->id : "", c->model.name, &why);
     drop(c);
     if (g->why.rc == XI_OK && !(g->method->flags & XI_GRPC_STREAMS)) {
         g->retry_after_s = retry_after_s;
-        xi_grpc_fail(g, err);
+        xi_grpc_fail(g, &why);
     } else {
         xi_grpc_settle(g);
     }
