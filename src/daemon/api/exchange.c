@@ -94,7 +94,7 @@ int xi_exchange_settle(struct xi_exchange *x)
     if (x->carrier != NULL || x->pending || x->writing || x->held)
         return 0;
     clean(x);
-    if (server->n_free >= KEPT_MAX || server->closing) {
+    if ((int)server->n_free >= KEPT_MAX || server->closing) {
         xi_exchange_destroy(x);
     } else {
         x->free_next = server->free_list;

@@ -91,7 +91,7 @@ static void drop(struct xi_grpc_call *c)
     xi_oip_call_end(&c->call);
     xi_slot_put(c->slot);
     c->slot = NULL;
-    if (server->n_kept_calls >= KEPT_MAX || server->closing) {
+    if ((int)server->n_kept_calls >= KEPT_MAX || server->closing) {
         free_call(c);
         return;
     }
