@@ -45,7 +45,8 @@ def show_cells(report):
             print("  %-14s %10.0f %9.0f to %8.0f %9.0f %9.0f %9.1f %5.0f%%" % (
                 server, *(f[k] for k in FIELDS[:-1]), 100 * f["generator"]))
         for server, why in missing:
-            print("    (%s %s)" % (server, why))
+            if not why.startswith("has no"):
+                print("    (%s %s)" % (server, why))
     for line in bare(report):
         print("bare engine, %s: %.0f/s, p50 %.0f µs, CPU %.1f µs" % line)
     print("CPU: all processes of the server, for each request; gen.: the load generator's share of one core")
