@@ -197,6 +197,14 @@ def test_a_reader_that_never_reads_is_cut(server):
         wait_for(lambda: metric(server, "xinfer_http_slow_total") > slow, 40, "the cut")
 
 
+def test_bytes_behind_an_early_answer_are_dropped(server):
+    """They wait behind a request under way, and the next one is refused before its body is read."""
+    first = HEAD + TENSOR + b"Content-Length: 16\r\n\r\n" + floats(1, 2, 3, 4)
+    second = b"POST /v1/infer/nobody HTTP/1.1\r\nHost: localhost\r\n" + TENSOR
+    status, _, _ = say(server, first + second + b"Content-Length: 1000\r\n\r\n" + b"x" * 100)
+    assert status == 200
+
+
 # 3: heads
 
 CONFLICTS = [

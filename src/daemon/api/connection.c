@@ -212,7 +212,7 @@ void xi_conn_resume(struct xi_conn *c)
     size_t took = pump(c, (const uint8_t *)xi_str_text(&c->stash), n);
     if (c->closing)
         return;
-    if (took > 0) {
+    if (took > 0 && c->linger_until_ms == 0) { /* else an early answer has dropped them all */
         memmove(c->stash.data, c->stash.data + took, n - took);
         c->stash.len -= took;
     }
