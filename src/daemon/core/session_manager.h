@@ -191,6 +191,10 @@ void xi_sessions_unload(struct xi_sessions *m, struct xi_session *session, xi_se
  * ENOENT names the nearest; EGONE for an id that has ended. */
 enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const char *name_or_id,
                             struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
+/* The same, and of this version (NULL, "": the active one; "2" is 2.0.0). */
+enum xi_rc xi_sessions_find_version(struct xi_sessions *m, const char *tenant,
+                                    const char *name_or_id, const char *version,
+                                    struct xi_session **ret, struct xi_err *err) XI_MUST_CHECK;
 /* Who a request goes to: by weight where a name has several sessions (a sequence sticks to one,
  * and stays there when weights change), by id where it says one. Wakes an IDLE session. Nothing is
  * allocated. On success the caller holds a reference as a user: xi_session_leave ends it. Else,

@@ -53,6 +53,23 @@ static enum xi_rc no_version(const struct xi_session *s, const char *version, st
     return xi_hint(err, "its version is %s", s->version);
 }
 
+enum xi_rc xi_sessions_find_version(struct xi_sessions *m, const char *tenant,
+                                    const char *name_or_id, const char *version,
+                                    struct xi_session **ret, struct xi_err *err)
+{
+    const struct xi_named *name = xi_names_find(m, tenant != NULL ? tenant : "default", name_or_id);
+    enum xi_rc rc = xi_sessions_find(m, tenant, name_or_id, ret, err);
+
+    if (rc != XI_OK || version == NULL || *version == '\0' || of_version(*ret, version))
+        return rc;
+    for (uint32_t i = 0; name != NULL && i < name->n; i++)
+        if (of_version(&name->targets[i].entry->s, version)) {
+            *ret = &name->targets[i].entry->s;
+            return XI_OK;
+        }
+    return no_version(*ret, version, err);
+}
+
 /* Of the sessions of a name, the one of this version. */
 static enum xi_rc pick_version(struct xi_named *name, const char *version, struct xi_entry **ret,
                                struct xi_err *err)
