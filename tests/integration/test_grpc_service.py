@@ -4,10 +4,11 @@ import json
 import threading
 
 import grpc
+import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from daemon import Daemon
-from google.protobuf import descriptor_pb2
+from google.protobuf import descriptor_pb2, json_format
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -191,6 +192,91 @@ def test_the_repository(server, tmp_path):
             action(*args)
         assert e.value.status() == "StatusCode." + code, e.value
     client.close()
+
+
+@pytest.fixture
+def client(server, tmp_path):
+    client = triton.InferenceServerClient("127.0.0.1:%d" % server.port)
+    if not client.is_model_ready("batched"):
+        assert server.cli("load", package(tmp_path, "batched", DOUBLE), "--max-batch", "4").rc == 0
+    yield client
+    client.close()
+
+
+def refused(code, action, *args, **kw):
+    with pytest.raises(InferenceServerException) as e:
+        action(*args, **kw)
+    assert e.value.status() == "StatusCode." + code, e.value
+    return e.value.message()
+
+
+def test_what_the_server_says_of_itself_is_what_it_says_over_http(server, client):
+    plain = json_format.MessageToDict
+    metadata = client.get_server_metadata()
+    http = server.get("/v2").json()
+    assert (metadata.name, metadata.version) == (http["name"], http["version"])
+    assert list(metadata.extensions) == http["extensions"]
+
+    assert client.is_model_ready("batched") and client.is_model_ready("batched", "1")
+    assert not client.is_model_ready("nobody") and not client.is_model_ready("batched", "9")
+    for ask in (client.get_model_metadata, client.get_model_config, client.get_inference_statistics):
+        refused("NOT_FOUND", ask, "nobody")
+        refused("NOT_FOUND", ask, "batched", "9")
+        refused("INVALID_ARGUMENT", ask, "x" * 300)
+
+    metadata = client.get_model_metadata("batched")
+    http = server.get("/v2/models/batched").json()
+    for ports in ("inputs", "outputs"):
+        assert [(p.name, p.datatype, list(p.shape)) for p in getattr(metadata, ports)] == [
+            (p["name"], p["datatype"], p["shape"]) for p in http[ports]]
+    assert (metadata.name, metadata.platform, list(metadata.versions)) == (
+        http["name"], http["platform"], http["versions"])
+
+    config = plain(client.get_model_config("batched").config, preserving_proto_field_name=True)
+    http = server.get("/v2/models/batched/config").json()
+    assert config["max_batch_size"] == http["max_batch_size"] == 4
+    for ports in ("input", "output"):
+        assert [(p["name"], p["data_type"], list(map(int, p["dims"]))) for p in config[ports]] == [
+            (p["name"], p["data_type"], p["dims"]) for p in http[ports]] != []
+    assert (config["name"], config["platform"], config["backend"]) == (
+        http["name"], http["platform"], http["backend"])
+    group = config["instance_group"][0]
+    assert (group["kind"], group["count"]) == (http["instance_group"][0]["kind"],
+                                               http["instance_group"][0]["count"])
+
+
+def test_statistics_count(server, client):
+    x = triton.InferInput("x", [1, 4], "FP32")
+    x.set_data_from_numpy(np.zeros((1, 4), np.float32))
+    before = client.get_inference_statistics("batched").model_stats[0]
+    for _ in range(3):
+        client.infer("batched", [x])
+    after = client.get_inference_statistics("batched", "1.0.0").model_stats[0]
+    assert after.inference_count == before.inference_count + 3
+    assert after.execution_count == before.execution_count + 3
+    assert after.inference_stats.success.count == before.inference_stats.success.count + 3
+    assert after.inference_stats.success.ns > before.inference_stats.success.ns
+    assert after.inference_stats.queue.count == after.inference_stats.compute_infer.count
+    assert after.last_inference > 1600000000000
+    assert "batched" in [m.name for m in client.get_inference_statistics().model_stats]
+
+
+def test_settings(server, client):
+    log = client.get_log_settings(as_json=True)["settings"]
+    assert log["log_info"]["bool_param"] and "log_verbose_level" in log
+    assert "debug" not in server.get("/v1/control/configure").body.decode()
+    log = client.update_log_settings({"log_verbose_level": 1}, as_json=True)["settings"]
+    assert log["log_verbose_level"]["uint32_param"] == 1
+    assert server.get("/v1/control/configure").json()["log_level"] == "debug"
+    client.update_log_settings({"log_verbose_level": 0})
+    refused("UNIMPLEMENTED", client.update_log_settings, {"log_file": "/etc/passwd"})
+    refused("UNIMPLEMENTED", client.update_log_settings, {"log_error": False})
+    refused("INVALID_ARGUMENT", client.update_log_settings, {"log_info": "yes"})
+    trace = client.get_trace_settings(as_json=True)["settings"]
+    assert trace["trace_level"]["value"] == ["OFF"]
+    client.update_trace_settings(settings={"trace_level": None})
+    refused("UNIMPLEMENTED", client.update_trace_settings, settings={"trace_level": ["TIMESTAMPS"]})
+    refused("INVALID_ARGUMENT", client.update_trace_settings, settings={"nonsense": "1"})
 
 
 def test_what_is_not_there_is_unimplemented(channel):

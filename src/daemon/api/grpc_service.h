@@ -7,6 +7,15 @@
 
 void xi_grpc_server_live(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_server_ready(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+/* grpc_describe.c */
+void xi_grpc_server_metadata(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_model_ready(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_model_metadata(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_model_config(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_model_statistics(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+/* grpc_settings.c */
+void xi_grpc_trace_setting(struct xi_grpc *g, const uint8_t *message, size_t bytes);
+void xi_grpc_log_settings(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 /* grpc_repository.c */
 void xi_grpc_repository_index(struct xi_grpc *g, const uint8_t *message, size_t bytes);
 void xi_grpc_repository_load(struct xi_grpc *g, const uint8_t *message, size_t bytes);
