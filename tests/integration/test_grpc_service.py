@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tritonclient.grpc as triton
 from daemon import Daemon
-from google.protobuf import descriptor_pb2, json_format
+from google.protobuf import descriptor_pb2
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
@@ -212,12 +212,10 @@ def refused(code, action, *args, **kw):
     return e.value.message()
 
 
-def test_what_the_server_says_of_itself_is_what_it_says_over_http(server, client):
-    plain = json_format.MessageToDict
+def test_what_server_and_model_say_of_themselves(server, client):
     metadata = client.get_server_metadata()
-    http = server.get("/v2").json()
-    assert (metadata.name, metadata.version) == (http["name"], http["version"])
-    assert list(metadata.extensions) == http["extensions"]
+    assert (metadata.name, metadata.version) == ("xinfer", server.cli("--version").stdout.split()[1])
+    assert {"statistics", "system_shared_memory", "model_configuration"} <= set(metadata.extensions)
 
     assert client.is_model_ready("batched") and client.is_model_ready("batched", "1")
     assert not client.is_model_ready("nobody") and not client.is_model_ready("batched", "9")
@@ -226,25 +224,22 @@ def test_what_the_server_says_of_itself_is_what_it_says_over_http(server, client
         refused("NOT_FOUND", ask, "batched", "9")
         refused("INVALID_ARGUMENT", ask, "x" * 300)
 
+    facts = server.get("/v1/models/batched").json()
     metadata = client.get_model_metadata("batched")
-    http = server.get("/v2/models/batched").json()
-    for ports in ("inputs", "outputs"):
-        assert [(p.name, p.datatype, list(p.shape)) for p in getattr(metadata, ports)] == [
-            (p["name"], p["datatype"], p["shape"]) for p in http[ports]]
-    assert (metadata.name, metadata.platform, list(metadata.versions)) == (
-        http["name"], http["platform"], http["versions"])
+    assert (metadata.name, metadata.platform) == ("batched", facts["engine"])
+    assert list(metadata.versions) == [facts["version"]]
+    for ports, name in ((metadata.inputs, "x"), (metadata.outputs, "y")):
+        assert [(p.name, p.datatype, list(p.shape)) for p in ports] == [(name, "FP32", [-1, 4])]
 
-    config = plain(client.get_model_config("batched").config, preserving_proto_field_name=True)
-    http = server.get("/v2/models/batched/config").json()
-    assert config["max_batch_size"] == http["max_batch_size"] == 4
-    for ports in ("input", "output"):
-        assert [(p["name"], p["data_type"], list(map(int, p["dims"]))) for p in config[ports]] == [
-            (p["name"], p["data_type"], p["dims"]) for p in http[ports]] != []
-    assert (config["name"], config["platform"], config["backend"]) == (
-        http["name"], http["platform"], http["backend"])
-    group = config["instance_group"][0]
-    assert (group["kind"], group["count"]) == (http["instance_group"][0]["kind"],
-                                               http["instance_group"][0]["count"])
+    config = client.get_model_config("batched").config
+    assert (config.name, config.backend, config.max_batch_size) == ("batched", facts["engine"], 4)
+    for ports, name in ((config.input, "x"), (config.output, "y")):  # rows are not said
+        assert [(p.name, p.data_type, list(p.dims)) for p in ports] == [
+            (name, model_config_pb2.TYPE_FP32, [4])]
+    assert config.HasField("dynamic_batching")
+    group = config.instance_group[0]
+    assert (group.kind, group.count) == (model_config_pb2.ModelInstanceGroup.KIND_CPU,
+                                         facts["instances"])
 
 
 def test_statistics_count(server, client):

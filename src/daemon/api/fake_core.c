@@ -189,6 +189,14 @@ enum xi_rc xi_sessions_find(struct xi_sessions *m, const char *tenant, const cha
     return xi_fail(err, XI_ENOENT, "no session \"%.60s\"", name_or_id);
 }
 
+enum xi_rc xi_sessions_find_version(struct xi_sessions *m, const char *tenant,
+                                    const char *name_or_id, const char *version,
+                                    struct xi_session **ret, struct xi_err *err)
+{
+    (void)version;
+    return xi_sessions_find(m, tenant, name_or_id, ret, err);
+}
+
 enum xi_rc xi_sessions_route(struct xi_sessions *m, const struct xi_route_ask *ask,
                              struct xi_session **ret, int *ret_wait, struct xi_err *err)
 {
