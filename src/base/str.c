@@ -160,12 +160,48 @@ void xi_str_uint(struct xi_str *s, uint64_t v, unsigned min_digits)
     xi_str_add(s, p, digits);
 }
 
+/* What printf's %g says of a v of usual size, in a fraction of its time. 0: it must be asked. */
+static int add_usual(struct xi_str *s, double v, int significant_digits)
+{
+    static const double ten[] = {1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12};
+    int fraction = significant_digits; /* digits behind the point */
+
+    if (significant_digits < 1 || significant_digits > 9 || v >= ten[significant_digits])
+        return 0;
+    if (v != 0 && v < 1e-4)
+        return 0;
+    for (int i = 0; v >= ten[i]; i++)
+        fraction--;
+    for (double least = 0.1; v != 0 && v < least && fraction < 12; least /= 10)
+        fraction++;
+    double scaled = v * ten[fraction], down = floor(scaled), rest = scaled - down;
+    uint64_t digits = (uint64_t)down + (rest > 0.5), point = (uint64_t)ten[fraction];
+    if (fabs(rest - 0.5) < 1e-3 || (double)digits >= ten[significant_digits])
+        return 0; /* the product's own error could turn it; one digit more */
+    xi_str_uint(s, digits / point, 1);
+    digits %= point;
+    if (digits == 0)
+        return 1;
+    for (; digits % 10 == 0; digits /= 10)
+        fraction--;
+    xi_str_add(s, ".", 1);
+    xi_str_uint(s, digits, (unsigned)fraction);
+    return 1;
+}
+
 void xi_str_number(struct xi_str *s, double v, int significant_digits)
 {
-    if (!isfinite(v))
+    if (!isfinite(v)) {
         xi_str_puts(s, "null");
-    else
-        xi_str_printf(s, "%.*g", significant_digits, v);
+        return;
+    }
+    size_t at = s->len;
+    if (signbit(v))
+        xi_str_add(s, "-", 1);
+    if (add_usual(s, fabs(v), significant_digits))
+        return;
+    s->len = at;
+    xi_str_printf(s, "%.*g", significant_digits, v);
 }
 
 const char *xi_str_text(const struct xi_str *s)

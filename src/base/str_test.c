@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -58,6 +59,46 @@ static void numbers_are_json(void **state)
     xi_str_fini(&s);
 }
 
+static void says_what_printf_says(double v, int digits)
+{
+    static struct xi_str s;
+    char right[64];
+
+    xi_str_init(&s, sizeof right);
+    xi_str_number(&s, v, digits);
+    (void)snprintf(right, sizeof right, "%.*g", digits, v);
+    assert_string_equal(xi_str_text(&s), right);
+    xi_str_fini(&s);
+}
+
+static void numbers_are_those_of_printf(void **state)
+{
+    static const double odd[] = {0,           -0.0,   1,         0.1,           0.5,
+                                 0.25,        1e-4,   9.9999e-5, 0.00099999,    999999999.4,
+                                 999999999.6, 9999.5, 99999.5,   0.99999999996, 0.000999999999996,
+                                 1e9,         1e22,   5e-324,    1.7e308,       123456789.5,
+                                 0.01,        0.001,  0.1f,      16777217,      1.0000000005};
+    uint64_t x = 88172645463325252u;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
+        for (int digits = 1; digits <= 17; digits++) {
+            says_what_printf_says(odd[i], digits);
+            says_what_printf_says(-odd[i], digits);
+        }
+    for (unsigned i = 0; i < 200000; i++) { /* floats of all sizes, most of them usual */
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        uint32_t bits = (uint32_t)x;
+        float f;
+        if (i % 4 != 0)
+            bits = (bits & 0x807fffff) | (uint32_t)(112 + (x >> 32) % 46) << 23;
+        memcpy(&f, &bits, sizeof f);
+        if (isfinite(f))
+            says_what_printf_says((double)f, i % 3 ? 9 : 4 + (int)(i % 5));
+        says_what_printf_says((double)(int64_t)(x % 2000003) / 1000, 9);
+    }
+}
+
 static void whole_numbers(void **state)
 {
     struct xi_str s;
@@ -95,6 +136,7 @@ int main(void)
         cmocka_unit_test(it_grows_up_to_its_cap_and_says_so),
         cmocka_unit_test(json_strings_are_escaped_and_valid_utf8),
         cmocka_unit_test(numbers_are_json),
+        cmocka_unit_test(numbers_are_those_of_printf),
         cmocka_unit_test(whole_numbers),
         cmocka_unit_test(taking_moves_the_bytes),
     };
