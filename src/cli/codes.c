@@ -19,6 +19,11 @@ static const struct page pages[] = {
      "The picture or sound is damaged, cut off, too large or of another format.\n"
      "Pictures are JPEG or PNG of at most 16384 pixels a side and 100 million in all, sound "
      "is WAV (PCM or float) at the model's rate."},
+    {XI_EREGION,
+     "A shared memory region of the client is too small, was cut or does not hold the tensor.\n"
+     "It must stay as large as it was registered until the last answer that uses it."},
+    {XI_ECODING, "A body with Content-Encoding is damaged or cut short. Send it whole, as gzip or\n"
+                 "deflate (zlib's form), or without Content-Encoding."},
     {XI_EMETHOD, "This address exists, but not with this HTTP method."},
     {XI_EMEDIA, "The Content-Type is none that this call takes.\n"
                 "Pictures are image/jpeg or image/png, raw tensors application/octet-stream."},
