@@ -1,6 +1,7 @@
 """Bodies and answers in gzip and deflate, packed and unpacked by Python's zlib."""
 import gzip
 import json
+import os
 import struct
 import zlib
 
@@ -196,7 +197,8 @@ def test_a_bomb_is_met_before_it_bursts(server, bomb):
         **RAW, "Xinfer-Shape": "65536000,4", "Content-Encoding": "gzip"})
     assert answer.status == 413 and answer.json()["code"] == "XI-0107", answer
     assert "128" in answer.json()["detail"]
-    assert metric(server, "process_resident_memory_bytes") - before < 200 << 20
+    if os.environ.get("XINFER_BUILD", "release") == "release":  # sanitizers keep what was freed
+        assert metric(server, "process_resident_memory_bytes") - before < 200 << 20
 
 
 def test_text_is_not_larger_than_its_route_takes(server, bomb):
